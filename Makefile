@@ -1,0 +1,36 @@
+# Thin: each target sets everything up on a fresh machine and does its job, from any directory.
+#   make repro   set up, restore, fetch data, run the pipeline, print the claims
+#   make test    set up and run everything CI runs
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+export PATH := $(ROOT)/.venv/bin:$(PATH)
+export LEANDNN_ROOT := $(ROOT)
+MAKEFLAGS += --no-print-directory
+
+.PHONY: setup repro test smoke lab bench clean
+
+setup:
+	@cd "$(ROOT)" && tools/setup && leandnn doctor
+
+# `dvc pull` ends with 1 where the data is not in store/; --allow-missing lets repro fetch it from its source.
+repro:
+	@cd "$(ROOT)" && tools/setup
+	@cd "$(ROOT)" && dvc pull --quiet --allow-missing && dvc repro
+	@cd "$(ROOT)" && leandnn claims && echo && \
+	  echo "Figures: reports/figures   gallery: reports/README.md   results: reports/RESULTS.md"
+
+test:
+	@cd "$(ROOT)" && tools/setup && tools/test
+
+smoke:
+	@cd "$(ROOT)" && tools/setup && tools/smoke
+
+lab:
+	@cd "$(ROOT)" && tools/setup && jupyter lab notebooks/00_tour.ipynb
+
+bench:
+	@cd "$(ROOT)" && tools/setup && leandnn bench train-step --reference
+
+clean:
+	@cd "$(ROOT)" && rm -rf build/smoke build/scratch build/native .mypy_cache .pytest_cache .ruff_cache .hypothesis
