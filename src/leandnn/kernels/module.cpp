@@ -1,0 +1,80 @@
+// leandnn.kernels._native: raw-pointer entry points, one per kernel and instruction set.
+// Arguments are validated in Python (rounding/ops.py): a call through data_ptr costs about 2 microseconds,
+// through DLPack about 17.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace nb = nanobind;
+
+using RoundFn = void (*)(const uint32_t *, uint32_t *, size_t);
+
+extern "C" {
+void leandnn_round_bf16_baseline(const uint32_t *, uint32_t *, size_t);
+#if defined(__x86_64__)
+void leandnn_round_bf16_avx2(const uint32_t *, uint32_t *, size_t);
+void leandnn_round_bf16_avx512(const uint32_t *, uint32_t *, size_t);
+#endif
+}
+
+namespace {
+
+// The instruction sets this machine can run, slowest first.
+std::vector<std::string> supported() {
+  std::vector<std::string> isas{"baseline"};
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    isas.emplace_back("avx2");
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+      isas.emplace_back("avx512");
+  }
+#endif
+  return isas;
+}
+
+RoundFn round_bf16_for(const std::string &isa) {
+#if defined(__x86_64__)
+  if (isa == "avx512") return leandnn_round_bf16_avx512;
+  if (isa == "avx2") return leandnn_round_bf16_avx2;
+#endif
+  return leandnn_round_bf16_baseline;
+}
+
+// Chosen once by dispatch.py; selecting an instruction set the CPU lacks is refused there and here.
+std::string selected_isa = "baseline";
+RoundFn round_bf16_fn = leandnn_round_bf16_baseline;
+
+void select_isa(const std::string &isa) {
+  for (const auto &known : supported())
+    if (known == isa) {
+      round_bf16_fn = round_bf16_for(isa);
+      selected_isa = isa;
+      return;
+    }
+  throw std::invalid_argument("this CPU cannot run the instruction set " + isa);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.def("supported", &supported, "Instruction sets this CPU can run, slowest first.");
+  m.def("selected", [] { return selected_isa; }, "The instruction set in use.");
+  m.def("select", &select_isa, nb::arg("isa"), "Choose the instruction set of all later calls.");
+  m.def(
+      "round_bf16",
+      [](uintptr_t src, uintptr_t dst, size_t n) {
+        nb::gil_scoped_release release;
+        round_bf16_fn(reinterpret_cast<const uint32_t *>(src), reinterpret_cast<uint32_t *>(dst), n);
+      },
+      nb::arg("src"), nb::arg("dst"), nb::arg("n"),
+      "Round n float32 values at address src to BF16 (nearest even), as float32 at dst (src itself, or disjoint).");
+}

@@ -1,0 +1,1 @@
+"""Rounding of float32 values to narrower formats, kept as float32."""
