@@ -1,0 +1,155 @@
+"""BF16 training emulated on FP32 tensors (the role of the paper's Quantlib).
+
+A BF16 value is an FP32 value whose lower half is zero, and the product of two of them is exact in FP32. So
+rounding the operands of an FP32 product to BF16 gives what BF16 hardware with FP32 accumulation gives, up to
+the order of summation. A torch-function mode intercepts the GEMM-class functions while a model runs: no
+module is edited, functional calls are seen too, and autograd carries the rounding to the backward pass:
+
+    y = Q(conv(Q(x), Q(w)))      dx = Q(convᵀ(Q(dy), Q(w)))      dw = conv(Q(x), Q(dy))  stays FP32
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from leandnn.bf16.policy import Policy
+from leandnn.kernels import round_to
+
+# Positions of the two factors among the arguments; what follows (bias, strides …) passes unrounded.
+_FACTORS: dict[Callable[..., Any], tuple[int, int]] = {
+    F.linear: (0, 1),
+    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), (0, 1)),
+    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), (0, 1)),
+    **dict.fromkeys((torch.matmul, torch.mm, torch.bmm, torch.mv), (0, 1)),
+    **dict.fromkeys((Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.mv, Tensor.__matmul__), (0, 1)),
+    Tensor.__rmatmul__: (1, 0),
+}
+
+# Products this emulator has no rule for yet. Passing them on would silently compute them in FP32.
+_UNSUPPORTED = frozenset(
+    (
+        F.bilinear,
+        F.scaled_dot_product_attention,
+        F.multi_head_attention_forward,
+        torch.einsum,
+        torch.tensordot,
+        torch.addmm,
+        torch.addbmm,
+        torch.baddbmm,
+        torch.chain_matmul,
+        torch.linalg.multi_dot,
+        torch.lstm,
+        torch.gru,
+        torch.rnn_tanh,
+        torch.rnn_relu,
+        torch.lstm_cell,
+        torch.gru_cell,
+        torch.rnn_tanh_cell,
+        torch.rnn_relu_cell,
+    )
+)
+
+
+class _Operand(torch.autograd.Function):
+    """A factor on its way into a product: rounded forward; its gradient rounded backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, fmt: str | None, grad_fmt: str | None) -> Tensor:
+        ctx.grad_fmt = grad_fmt
+        return x.view_as(x) if fmt is None else round_to(x, fmt)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = grads
+        # In place: the product's backward made this gradient for this node alone. An expanded gradient
+        # (stride 0) shares memory between its own elements and takes the copy.
+        fmt = ctx.grad_fmt
+        if fmt is not None:
+            grad = round_to(grad, fmt, out=grad if 0 not in grad.stride() else None)
+        return grad, None, None
+
+
+class _Output(torch.autograd.Function):
+    """A product's result: rounded forward in place; the gradient that comes back rounded before its use."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, fmt: str | None, grad_fmt: str | None) -> Tensor:
+        ctx.grad_fmt = grad_fmt
+        if fmt is None:
+            return y.view_as(y)
+        ctx.mark_dirty(y)
+        return round_to(y, fmt, out=y)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = grads
+        # Never in place: a residual sum hands one gradient tensor to both of its branches.
+        return (grad if ctx.grad_fmt is None else round_to(grad, ctx.grad_fmt)), None, None
+
+
+_operand: Callable[[Tensor, str | None, str | None], Tensor] = _Operand.apply
+_output: Callable[[Tensor, str | None, str | None], Tensor] = _Output.apply
+
+
+class _Emulation(TorchFunctionMode):
+    def __init__(self, weights: set[int], policy: Policy) -> None:
+        super().__init__()
+        self.weights, self.policy = weights, policy
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _UNSUPPORTED:
+            raise NotImplementedError(
+                f"BF16 emulation has no rule for {func.__name__}; it would stay FP32 unseen"
+            )
+        where = _FACTORS.get(func)
+        if where is None:
+            return func(*args, **kwargs)
+        factors = list(args)
+        for name in (
+            "input",
+            "weight",
+            "other",
+            "mat2",
+            "vec",
+        ):  # factors given by keyword follow in this order
+            if name in kwargs:
+                factors.append(kwargs.pop(name))
+        for position in where:
+            factors[position] = self.operand(factors[position])
+        product = func(*factors, **kwargs)
+        policy = self.policy
+        return _output(product, policy.activations, policy.gradients)
+
+    def operand(self, x: Tensor) -> Tensor:
+        policy = self.policy
+        if id(x) in self.weights:
+            return _operand(x, policy.weights, None)
+        return _operand(x, policy.activations, policy.gradients)
+
+
+@contextmanager
+def emulate(model: nn.Module, policy: Policy) -> Iterator[nn.Module]:
+    """Run `model` (and any functional calls inside the block) with every product rounded as `policy` says.
+
+    - model: any module; its parameters are the weights, whose gradients stay FP32. All other factors are
+      activations.
+    - policy: formats by role; Policy.fp32() changes nothing.
+
+    Wrap the forward pass (and the loss); the backward pass may run inside or outside. All tensors stay
+    float32. Raises NotImplementedError at a product it has no rule for (recurrent layers, attention, einsum).
+    """
+    if policy == Policy.fp32():
+        yield model
+        return
+    with _Emulation({id(p) for p in model.parameters()}, policy):
+        yield model

@@ -1,0 +1,367 @@
+"""The one training loop. Wings hand it a `Task` and hooks; nothing else in the package loops over batches.
+
+Everything random is a function of (seed, epoch, step) or travels in the checkpoint, so a run that was
+killed and resumed ends with the same bits as an unbroken one (same machine, same thread count).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from leandnn import runtime
+from leandnn.errors import LeandnnError
+from leandnn.train import checkpoint, schedules
+
+
+class Task(Protocol):
+    """What is learned: the model, its batches, its loss, its metrics."""
+
+    def build(self) -> nn.Module:
+        """A new model on the CPU; torch is seeded beforehand."""
+
+    def steps_per_epoch(self) -> int:
+        """Batches in one epoch."""
+
+    def batches(self, epoch: int, start: int) -> Iterator[Any]:
+        """The epoch's batches from number `start` on, on the training device; a function of these two."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Scalar mean loss of one batch."""
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Metrics on held-out data; the model is in eval mode, gradients are off."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is trained; all of it goes into the run's metrics file.
+
+    - lr: peak learning rate; schedule, warmup: see schedules.factor.
+    - weight_decay: on tensors of two or more dimensions only (not on biases and norms).
+    - accumulate: batches whose gradients are averaged into one update.
+    - amp: "bf16" or "fp16" runs the forward pass under torch's autocast, fp16 with loss scaling.
+    - clip_norm: largest gradient norm, None for no clipping.
+    - threads, seed, device: see runtime.configure.
+    """
+
+    epochs: int
+    lr: float
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 0.0
+    schedule: str = "one_cycle"
+    warmup: float = 0.0
+    accumulate: int = 1
+    amp: Literal["none", "bf16", "fp16"] = "none"
+    clip_norm: float | None = None
+    channels_last: bool = True
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+
+
+class Hook:
+    """What a method adds to the loop; every call is optional."""
+
+    def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Before the first step, and before a checkpoint is loaded."""
+
+    def forward(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """A context around every forward pass, in training and in evaluation."""
+        return nullcontext()
+
+    def before_update(self, progress: float) -> None:
+        """Gradients are complete (and clipped); `progress` in [0, 1) is the share of training done."""
+
+    def after_update(self, progress: float) -> None:
+        """The optimizer has stepped."""
+
+    def epoch_end(self, epoch: int) -> dict[str, float]:
+        """More columns for the history, after evaluation."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of state_dict."""
+
+
+@dataclass
+class Result:
+    """A finished run: final metrics, one history row per epoch, seconds spent, the model (eval mode)."""
+
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+    weights_sha256: str
+    steps: int
+    seconds: float
+    model: nn.Module = field(repr=False)
+
+
+class NonFiniteError(LeandnnError):
+    """The loss became NaN or infinite; the message names the step and the first tensor at fault."""
+
+
+Progress = Callable[[int, int, str], None]
+
+
+def train(
+    task: Task,
+    settings: Settings,
+    hooks: Sequence[Hook] = (),
+    *,
+    checkpoint_path: Path | None = None,
+    checkpoint_every_s: float = 10.0,
+    progress: Progress | None = None,
+) -> Result:
+    """Train a task to the end, resuming from `checkpoint_path` if that file exists.
+
+    - checkpoint_path: where the full state goes every `checkpoint_every_s` seconds and after each epoch;
+      None for no checkpoints. The caller removes it when it has stored the result.
+    - progress: called as progress(updates done, updates in all, the last epoch's numbers) after every update.
+
+    Raises NonFiniteError, and LeandnnError for a damaged checkpoint.
+    """
+    return _Loop(task, settings, hooks, checkpoint_path, checkpoint_every_s, progress).run()
+
+
+class _Loop:
+    def __init__(
+        self,
+        task: Task,
+        settings: Settings,
+        hooks: Sequence[Hook],
+        path: Path | None,
+        every_s: float,
+        progress: Progress | None,
+    ) -> None:
+        self.task, self.settings, self.hooks = task, settings, hooks
+        self.path, self.every_s, self.progress = path, every_s, progress
+        self.device = runtime.configure(seed=settings.seed, threads=settings.threads, device=settings.device)
+        model = task.build().to(self.device)
+        if settings.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: nn.Module = model
+        self.optimizer = _optimizer(model, settings)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
+        for hook in hooks:
+            hook.attach(model, self.optimizer)
+        self.updates_per_epoch = task.steps_per_epoch() // settings.accumulate
+        if self.updates_per_epoch == 0:
+            raise LeandnnError(
+                f"an epoch has {task.steps_per_epoch()} batches, expected at least {settings.accumulate} "
+                "(one update)"
+            )
+        # Position and running sums: all of it is in the checkpoint.
+        self.epoch = 0
+        self.update = 0  # within the epoch
+        self.history: list[dict[str, float]] = []
+        # Sums stay on the device, so that a GPU need not wait for the host at every step.
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.seconds = 0.0  # spent by earlier processes on this run
+        self.started = time.monotonic()
+        self.text = ""
+        self.first_bad = torch.full((), -1, dtype=torch.int64, device=self.device)
+
+    # -- state ---------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        assert self.path is not None
+        self.check_finite()  # a checkpoint past a NaN could never be trained on
+        state = {
+            "settings": dataclasses.asdict(self.settings),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "hooks": [hook.state_dict() for hook in self.hooks],
+            "epoch": self.epoch,
+            "update": self.update,
+            "history": self.history,
+            "loss_sum": self.loss_sum,
+            "seconds": self.elapsed(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+        checkpoint.save(self.path, state)
+
+    def restore(self) -> None:
+        if self.path is None or not self.path.exists():
+            return
+        state = checkpoint.load(self.path)
+        if state["settings"] != dataclasses.asdict(self.settings):
+            raise LeandnnError(
+                f"checkpoint {self.path.name} was made with other settings: {state['settings']}, "
+                f"expected {dataclasses.asdict(self.settings)}"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for hook, saved in zip(self.hooks, state["hooks"], strict=True):
+            hook.load_state_dict(saved)
+        self.epoch, self.update, self.history = state["epoch"], state["update"], state["history"]
+        self.loss_sum, self.seconds = state["loss_sum"].to(self.device), state["seconds"]
+        self.describe()
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+    # -- the loop ------------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        self.restore()
+        saved_at = time.monotonic()
+        while self.epoch < self.settings.epochs:
+            self.model.train()
+            batches = self.task.batches(self.epoch, self.update * self.settings.accumulate)
+            while self.update < self.updates_per_epoch:
+                self.step(batches)
+                if self.path is not None and time.monotonic() - saved_at > self.every_s:
+                    self.save()
+                    saved_at = time.monotonic()
+            self.end_epoch()
+            if self.path is not None:
+                self.save()
+                saved_at = time.monotonic()
+        self.model.eval()
+        metrics = {k: v for k, v in self.history[-1].items() if k not in ("epoch", "lr")}
+        return Result(
+            metrics=metrics,
+            history=self.history,
+            weights_sha256=checkpoint.weights_sha256(self.model),
+            steps=self.updates_per_epoch * self.settings.epochs,
+            seconds=self.elapsed(),
+            model=self.model,
+        )
+
+    def elapsed(self) -> float:
+        """Seconds spent on this run, those of killed processes up to their last checkpoint included."""
+        return self.seconds + time.monotonic() - self.started
+
+    def describe(self) -> None:
+        """Set the line that progress shows: the last epoch's numbers."""
+        if self.history:
+            numbers = (f"{k} {v:.4g}" for k, v in self.history[-1].items() if k not in ("epoch", "lr"))
+            self.text = f"epoch {self.epoch}/{self.settings.epochs}: " + ", ".join(numbers)
+
+    def report(self) -> None:
+        if self.progress is not None:
+            done = self.epoch * self.updates_per_epoch + self.update
+            self.progress(done, self.settings.epochs * self.updates_per_epoch, self.text)
+
+    def step(self, batches: Iterator[Any]) -> None:
+        settings = self.settings
+        done = self.epoch * self.updates_per_epoch + self.update
+        total = settings.epochs * self.updates_per_epoch
+        share = done / total
+        lr = settings.lr * schedules.factor(settings.schedule, (done + 1) / (total + 1), settings.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        for _ in range(settings.accumulate):
+            batch = next(batches)
+            with self.forward_context():
+                loss = self.task.loss(self.model, batch)
+            self.scaler.scale(loss / settings.accumulate).backward()
+            value = loss.detach()
+            self.loss_sum += value
+            self.first_bad = torch.where(
+                (self.first_bad < 0) & ~torch.isfinite(value),
+                torch.full_like(self.first_bad, done),
+                self.first_bad,
+            )
+        if self.device.type == "cpu" or done % 50 == 0:  # on a GPU each look makes the host wait
+            self.check_finite(batch)
+        if settings.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        for hook in self.hooks:
+            hook.before_update(share)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        for hook in self.hooks:
+            hook.after_update(share)
+        self.update += 1
+        self.report()
+
+    def end_epoch(self) -> None:
+        self.check_finite()
+        self.model.eval()
+        with torch.no_grad(), self.forward_context():
+            metrics = self.task.evaluate(self.model)
+        count = self.updates_per_epoch * self.settings.accumulate
+        row: dict[str, float] = {
+            "epoch": self.epoch + 1,
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            "train_loss": float(self.loss_sum) / count,
+            **metrics,
+        }
+        for hook in self.hooks:
+            row.update(hook.epoch_end(self.epoch))
+        bad = [name for name, value in row.items() if not math.isfinite(value)]
+        if bad:
+            raise NonFiniteError(
+                f"epoch {self.epoch + 1} ends with {bad[0]} = {row[bad[0]]}, expected a finite value"
+            )
+        self.history.append(row)
+        self.epoch, self.update = self.epoch + 1, 0
+        self.loss_sum.zero_()
+        self.describe()
+        self.report()
+
+    def forward_context(self) -> ExitStack:
+        """Autocast, if asked for, and every hook's context."""
+        stack = ExitStack()
+        if self.settings.amp != "none":
+            dtype = torch.bfloat16 if self.settings.amp == "bf16" else torch.float16
+            stack.enter_context(torch.autocast(self.device.type, dtype))
+        for hook in self.hooks:
+            stack.enter_context(hook.forward(self.model))
+        return stack
+
+    def check_finite(self, batch: Any = None) -> None:
+        """Stop with the step and the first tensor that is not finite, if a loss was not."""
+        bad = int(self.first_bad)
+        if bad < 0:
+            return
+        culprit = _first_non_finite(self.model, batch)
+        raise NonFiniteError(f"the loss of step {bad} is not finite; the first tensor at fault is {culprit}")
+
+
+def _first_non_finite(model: nn.Module, batch: Any) -> str:
+    inputs = batch if isinstance(batch, tuple | list) else [batch]
+    for i, item in enumerate(inputs):
+        if isinstance(item, Tensor) and item.is_floating_point() and not bool(torch.isfinite(item).all()):
+            return f"input {i} of the batch"
+    for kind, named in (("weight", model.named_parameters()), ("buffer", model.named_buffers())):
+        for name, tensor in named:
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                return f"{kind} {name}"
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
+            return f"the gradient of {name}"
+    return "the loss itself (weights, buffers, inputs and gradients are finite)"
+
+
+def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=settings.lr)
+    nesterov = settings.nesterov and settings.momentum > 0
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)

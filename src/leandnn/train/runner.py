@@ -1,0 +1,206 @@
+"""Trains a comparison: its runs as one-thread worker processes side by side, each resumable.
+
+A worker is `leandnn train PAPER COMPARISON --run NAME …`. While it trains, its state lies in
+build/checkpoints/<paper>/<comparison>/<run>-<key>.ckpt; when it has finished, its result lies beside it as
+.done.json. When all runs are done, the comparison's folder in runs/ is written in one move.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from leandnn import paths, runtime
+from leandnn.errors import LeandnnError
+from leandnn.train import checkpoint
+from leandnn.train.locks import locked
+from leandnn.train.study import Comparison, Run, run_key
+from leandnn.train.workers import Job, run_jobs
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where one run keeps its state: checkpoint while it trains, result when it is done."""
+
+    run: Run
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        """Shared by the comparison's runs."""
+        return paths.CHECKPOINTS / self.run.comparison.paper / self.run.comparison.name
+
+    @property
+    def state(self) -> Path:
+        """The checkpoint."""
+        return self.folder / f"{self.run.name}-{self.key}.ckpt"
+
+    @property
+    def done(self) -> Path:
+        """The result."""
+        return self.folder / f"{self.run.name}-{self.key}.done.json"
+
+    def result(self) -> dict[str, Any] | None:
+        """The finished result, None if there is none; a damaged one is moved aside and reported."""
+        if not self.done.exists():
+            return None
+        try:
+            result: dict[str, Any] = json.loads(self.done.read_text())
+            result["metrics"], result["history"], result["cost"]
+        except (ValueError, KeyError, TypeError) as error:
+            aside = self.done.with_name(self.done.name + ".corrupt")
+            self.done.replace(aside)
+            raise LeandnnError(
+                f"the stored result {paths.relative(self.done)} is corrupt ({error}); it was moved to {aside.name}, "
+                "run the command again to train it afresh"
+            ) from error
+        return result
+
+
+def train_one(run: Run, key: str, threads: int, device: str, progress: Any = None) -> None:
+    """Train one run to the end and store its result. Called in the worker process."""
+    from leandnn.train import loop
+
+    place = Place(run, key)
+    with locked(f"train-{run.title}-{key}", f"the run {run.title} is being trained"):
+        if place.done.exists():
+            return
+        trial = run.comparison.make(run.arm, run.seed, run.budget, threads, device)
+        result = loop.train(
+            trial.task, trial.settings, trial.hooks, checkpoint_path=place.state, progress=progress
+        )
+        higher_is_better = [k for k in result.metrics if k.endswith("accuracy")]
+        metrics = {
+            "paper": run.comparison.paper,
+            "comparison": run.comparison.name,
+            "arm": run.arm,
+            "seed": run.seed,
+            "budget": run.spent(),
+            "settings": dataclasses.asdict(trial.settings),
+            "metrics": result.metrics,
+            "best": {k: max(row[k] for row in result.history) for k in higher_is_better},
+            "parameters": sum(p.numel() for p in result.model.parameters()),
+            "steps": result.steps,
+            "weights_sha256": result.weights_sha256,
+        }
+        cost = {
+            "seconds": round(result.seconds, 1),
+            "seconds_per_step": round(result.seconds / result.steps, 4),
+            "peak_mib": math.ceil(runtime.peak_memory_mib()),
+            "budget": run.spent(),
+            "threads": threads,
+        }
+        checkpoint.write_json(place.done, {"metrics": metrics, "history": result.history, "cost": cost})
+        place.state.unlink(missing_ok=True)
+
+
+def train_comparison(
+    comparison: Comparison,
+    budget: Any,
+    *,
+    threads: int,
+    device: str = "cpu",
+    workers: int | None = None,
+    out: Path | None = None,
+    fresh: bool = False,
+    data_digests: Mapping[str, str],
+    worker_command: Any,
+) -> Path:
+    """Train all runs of a comparison that are not done yet, and write its folder.
+
+    - workers: processes at once; None for one per `threads` cores.
+    - out: the folder to write, runs/<paper>/<comparison> by default.
+    - fresh: forget earlier checkpoints and results of these runs first.
+    - data_digests: SHA-256 of each prepared file, part of every run's key.
+    - worker_command: makes the command line of a worker from (run, key).
+
+    Returns the folder. Raises LeandnnError if a run fails, or another process is training the comparison.
+    """
+    out = out or paths.RUNS / comparison.paper / comparison.name
+    title = f"{comparison.paper}/{comparison.name}"
+    runs = comparison.runs(budget)
+    places = [Place(run, run_key(run, threads, device, data_digests)) for run in runs]
+    _must_be_writable(out)
+    with locked(f"train-{title}", f"the comparison {title} is being trained"):
+        if fresh:
+            for place in places:
+                place.state.unlink(missing_ok=True)
+                place.done.unlink(missing_ok=True)
+        pending = [place for place in places if place.result() is None]
+        if len(pending) < len(places):
+            print(f"{title}: {len(places) - len(pending)} of {len(places)} runs are already done", flush=True)
+        workers = workers or max(1, runtime.cores() // threads)
+        run_jobs([Job(p.run.title, worker_command(p.run, p.key)) for p in pending], workers, threads)
+        results = [(place, place.result()) for place in places]
+        _write_folder(out, results)
+        if device == "cpu":
+            _write_costs({p.run.title: r["cost"] for p, r in results if p in pending and r is not None})
+        _forget_others(places)
+    return out
+
+
+def _must_be_writable(out: Path) -> None:
+    """Fail before hours of training, not after."""
+    for folder in (out.parent, paths.CHECKPOINTS):
+        probe = folder / ".writable"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise LeandnnError(f"cannot write to {paths.relative(folder)}: {error.strerror}") from error
+
+
+def _write_folder(out: Path, results: list[tuple[Place, dict[str, Any] | None]]) -> None:
+    """Write every run's files under a temporary name, then put the folder in its place."""
+    fresh, old = out.with_name(out.name + ".partial"), out.with_name(out.name + ".old.partial")
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        for place, result in results:
+            assert result is not None
+            folder = fresh / place.run.name
+            checkpoint.write_json(folder / "metrics.json", result["metrics"])
+            checkpoint.write_text(folder / "history.csv", _csv(result["history"]))
+        if out.exists():
+            out.rename(old)
+        fresh.rename(out)
+    except OSError as error:
+        raise LeandnnError(f"cannot write {paths.relative(out)}: {error.strerror or error}") from error
+    finally:
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _csv(history: list[dict[str, float]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def _write_costs(costs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Merge what the runs took into reference/<machine>/cost.json (evidence, never a dependency of training)."""
+    if not costs:
+        return
+    path = paths.REFERENCE / runtime.machine_name() / "cost.json"
+    with locked("cost", "the cost file is being written"):
+        known = json.loads(path.read_text())["runs"] if path.exists() else {}
+        checkpoint.write_json(path, {"machine": runtime.machine_card(), "runs": {**known, **costs}})
+
+
+def _forget_others(places: list[Place]) -> None:
+    """Delete states of these very runs under other keys: code or budget that is no longer there."""
+    keep = {path.name for place in places for path in (place.state, place.done)}
+    for place in places:
+        for path in place.folder.glob(f"{place.run.name}-*"):
+            if path.name not in keep and not path.name.endswith((".corrupt", ".partial")):
+                path.unlink(missing_ok=True)

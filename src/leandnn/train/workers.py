@@ -1,0 +1,143 @@
+"""Worker processes side by side, with their progress on one screen."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+from leandnn.errors import LeandnnError
+
+EVENT = "@progress "
+
+
+@dataclass
+class Job:
+    """One worker: a title for people and its command line."""
+
+    title: str
+    command: list[str]
+    process: subprocess.Popen[str] | None = field(default=None, repr=False)
+    tail: list[str] = field(default_factory=list, repr=False)
+
+
+def report(done: int, total: int, text: str) -> None:
+    """Called in a worker: pass progress to the parent."""
+    print(EVENT + json.dumps([done, total, text]), flush=True)
+
+
+def die_with_parent() -> None:
+    """Called in a worker: be killed when the parent dies, even by SIGKILL (Linux), so no run trains unseen."""
+    parent = os.getppid()
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    except (AttributeError, OSError):
+        return
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_jobs(jobs: list[Job], workers: int, threads: int) -> None:
+    """Run all jobs, at most `workers` at once, each with `threads` threads; show their progress.
+
+    On a terminal there is a bar per worker, elsewhere a line per epoch. Raises LeandnnError with the
+    worker's own sentence when one fails; the others are stopped (their checkpoints stay).
+    """
+    waiting, running = list(jobs), list[Job]()
+    lines: queue.Queue[tuple[Job, str | None]] = queue.Queue()
+    screen = _Screen(workers)
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop(0)
+                _start(job, threads, lines)
+                running.append(job)
+            job, line = lines.get()
+            if line is None:
+                running.remove(job)
+                screen.finished(job)
+                _check(job)
+            elif line.startswith(EVENT):
+                screen.show(job, *json.loads(line.removeprefix(EVENT)))
+            else:
+                job.tail = [*job.tail, line][-20:]
+    finally:
+        for job in running:
+            if job.process is not None:
+                job.process.kill()
+                job.process.wait()
+        screen.close()
+
+
+def _start(job: Job, threads: int, lines: queue.Queue[tuple[Job, str | None]]) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    job.process = subprocess.Popen(
+        job.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+    def read() -> None:
+        assert job.process is not None and job.process.stdout is not None
+        for line in job.process.stdout:
+            lines.put((job, line.rstrip()))
+        lines.put((job, None))
+
+    threading.Thread(target=read, daemon=True).start()
+
+
+def _check(job: Job) -> None:
+    assert job.process is not None
+    code = job.process.wait()
+    if code == 0:
+        return
+    said = [line for line in job.tail if line.strip()]
+    if code < 0:
+        reason = f"it was killed by signal {-code} ({signal.Signals(-code).name})"
+    else:
+        reason = said[-1].removeprefix("leandnn: ") if said else f"exit status {code}"
+        if len(said) > 1 and not said[-1].startswith("leandnn: "):  # a defect of ours: show the traceback
+            print("\n".join(said), file=sys.stderr)
+    raise LeandnnError(f"{job.title} failed: {reason}")
+
+
+class _Screen:
+    """Bars on a terminal; elsewhere one line whenever a run's text changes (once an epoch)."""
+
+    def __init__(self, workers: int) -> None:
+        self.terminal = sys.stderr.isatty()
+        self.free = list(range(workers))
+        self.bars: dict[str, tqdm[Any]] = {}
+        self.texts: dict[str, str] = {}
+
+    def show(self, job: Job, done: int, total: int, text: str) -> None:
+        if self.terminal:
+            bar = self.bars.get(job.title)
+            if bar is None:
+                slot = self.free.pop(0)
+                bar = tqdm(total=total, desc=job.title, position=slot, unit="step", leave=False, initial=done)
+                self.bars[job.title] = bar
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(done - bar.n)
+        if text and self.texts.get(job.title) != text:
+            self.texts[job.title] = text
+            if not self.terminal:
+                print(f"{job.title} {text}", flush=True)
+
+    def finished(self, job: Job) -> None:
+        bar = self.bars.pop(job.title, None)
+        if bar is not None:
+            self.free.append(-bar.pos)
+            bar.close()
+            tqdm.write(f"{job.title} {self.texts.get(job.title, '')}", file=sys.stderr)
+
+    def close(self) -> None:
+        for bar in self.bars.values():
+            bar.close()
