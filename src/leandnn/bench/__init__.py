@@ -1,0 +1,43 @@
+"""Speed, measured: `leandnn bench NAME` compares our code with its peers in one interleaved run."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from leandnn import paths, runtime
+from leandnn.errors import LeandnnError
+
+# name → module of this package with rows(quick) and summary(rows)
+BENCHES = {"train-step": "train_step", "commands": "commands"}
+
+
+def run(
+    name: str, *, quick: bool = False, file: Path | None = None, reference: bool = False
+) -> dict[str, Any]:
+    """Run one bench, print its table, and write its rows where asked.
+
+    - quick: fewer repeats, ends within 40 seconds.
+    - file: JSON to write; reference: write reference/<machine>/bench-<name>.json as well.
+
+    Returns {"machine": card, "rows": [...]}; see timing.Row for a row's keys. Raises LeandnnError for an
+    unknown name.
+    """
+    if name not in BENCHES:
+        raise LeandnnError(f"bench {name!r} is unknown, expected one of {', '.join(BENCHES)}")
+    from leandnn.bench import timing
+    from leandnn.train.checkpoint import write_json
+
+    module = importlib.import_module(f"leandnn.bench.{BENCHES[name]}")
+    rows = module.rows(quick)
+    result = {"machine": runtime.machine_card(), "rows": rows}
+    print(timing.table(rows))
+    print(module.summary(rows))
+    targets = [file] if file else []
+    if reference:
+        targets.append(paths.REFERENCE / runtime.machine_name() / f"bench-{name}.json")
+    for target in targets:
+        write_json(target, result)
+        print(f"written to {paths.relative(target)}")
+    return result

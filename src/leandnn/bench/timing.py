@@ -1,0 +1,93 @@
+"""How time is taken: warm-up, interleaved repeats, medians with quartiles."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from tqdm import tqdm
+
+
+class Row(TypedDict):
+    """One measured implementation of one case.
+
+    - bench, case, impl, threads: what was measured; ours is called "leandnn", peers by their own names.
+    - median_s, p25_s, p75_s, n: seconds of one call over n repeats.
+    - work, unit, rate: work of one call in `unit`, and work per second at the median.
+    """
+
+    bench: str
+    case: dict[str, Any]
+    impl: str
+    threads: int
+    median_s: float
+    p25_s: float
+    p75_s: float
+    n: int
+    work: float
+    unit: str
+    rate: float
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], object]], *, repeats: int, warmup: int = 3, label: str = ""
+) -> dict[str, list[float]]:
+    """Seconds of each call, taken in turns so that a slow spell of the machine hits all of them alike.
+
+    - calls: implementation name → function.
+    - repeats: at least 20 for a number that is kept.
+    - warmup: untimed rounds before.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for i in tqdm(range(warmup + repeats), desc=label or "bench", leave=False, disable=None):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            elapsed = time.perf_counter() - start
+            if i >= warmup:
+                times[name].append(elapsed)
+    return times
+
+
+def row(
+    bench: str, case: dict[str, Any], impl: str, threads: int, times: Sequence[float], work: float, unit: str
+) -> Row:
+    """A row from the seconds of its repeats."""
+    p25, median, p75 = statistics.quantiles(times, n=4) if len(times) > 1 else [times[0]] * 3
+    return Row(
+        bench=bench,
+        case=case,
+        impl=impl,
+        threads=threads,
+        median_s=median,
+        p25_s=p25,
+        p75_s=p75,
+        n=len(times),
+        work=work,
+        unit=unit,
+        rate=work / median,
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as aligned text, losers included."""
+    head = ("case", "impl", "threads", "median ms", "quartiles ms", "n", "rate")
+    body = [
+        (
+            " ".join(f"{k}={v}" for k, v in r["case"].items()),
+            r["impl"],
+            str(r["threads"]),
+            f"{r['median_s'] * 1e3:.2f}",
+            f"{r['p25_s'] * 1e3:.2f} to {r['p75_s'] * 1e3:.2f}",
+            str(r["n"]),
+            f"{r['rate']:,.1f} {r['unit']}/s",
+        )
+        for r in rows
+    ]
+    widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in [head, *body]
+    )
