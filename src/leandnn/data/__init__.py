@@ -1,0 +1,1 @@
+"""Data sets: fetched, verified, prepared, and served in batches."""
