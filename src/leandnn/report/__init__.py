@@ -1,0 +1,1 @@
+"""What is shown to people: claims, statistics, figures, notebooks, the summary."""

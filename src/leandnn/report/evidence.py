@@ -1,0 +1,162 @@
+"""Evidence: what was measured, by scale, and the pairs of runs that a rule compares.
+
+Scale `laptop` is what the pipeline made: `runs/<paper>/<comparison>/<arm>-s<seed>/metrics.json`, an object
+with paper, comparison, arm, seed, budget (what was spent, e.g. epochs) and metrics (name to number). The
+scales `desk@<machine>` and `paper@<machine>` are measured outside the pipeline, in files under
+`reference/`; `evidence_by_scale` is where their reader joins.
+
+An arm (all runs that differ by the seed only) is called by its path, e.g. `bf16/vision/fp32`. A run of the
+smoke profile (a sliver of the data, to see that everything works) is never evidence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from leandnn.errors import LeandnnError
+from leandnn.params import read_yaml
+
+LAPTOP = "laptop"
+SMOKE = "smoke"
+LARGEST = 1e100  # beyond any metric, and its square is still finite
+KEYS = ("paper", "comparison", "arm", "seed", "budget", "metrics")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained run: arm (`paper/comparison/arm`), seed, budget, metrics, and its folder below the root."""
+
+    arm: str
+    seed: int
+    budget: Mapping[str, object]
+    metrics: Mapping[str, float]
+    folder: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Values of one metric in both arms, seed by seed, with the run folders they came from.
+
+    `left_out` says, in words, which runs do not count and why; empty when all do.
+    """
+
+    seeds: tuple[int, ...]
+    control: tuple[float, ...]
+    treatment: tuple[float, ...]
+    folders: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All runs of one scale; `smoke` holds those that do not count because they are smoke runs."""
+
+    scale: str
+    runs: tuple[Run, ...]
+    smoke: tuple[Run, ...] = ()
+
+    def pairs(self, control: str, treatment: str, metric: str) -> Pairs:
+        """The seeds that both arms have, with one budget within and between the pairs."""
+        sides = [{run.seed: run for run in self.runs if run.arm == arm} for arm in (control, treatment)]
+        both = [(sides[0][seed], sides[1][seed]) for seed in sorted(sides[0].keys() & sides[1].keys())]
+        measured = [(a, b) for a, b in both if metric in a.metrics and metric in b.metrics]
+        # Pairs of another budget answer another question; the commonest budget is the study's.
+        budgets = Counter(_canonical(a.budget) for a, b in measured if a.budget == b.budget)
+        usual = budgets.most_common(1)[0][0] if budgets else None
+        kept = [(a, b) for a, b in measured if _canonical(a.budget) == _canonical(b.budget) == usual]
+
+        counts = {
+            "of the smoke profile": sum(run.arm in (control, treatment) for run in self.smoke),
+            "without a partner": len(sides[0].keys() ^ sides[1].keys()),
+            f"in pairs without {metric}": 2 * (len(both) - len(measured)),
+            "in pairs of another budget": 2 * (len(measured) - len(kept)),
+        }
+        return Pairs(
+            seeds=tuple(a.seed for a, _ in kept),
+            control=tuple(a.metrics[metric] for a, _ in kept),
+            treatment=tuple(b.metrics[metric] for _, b in kept),
+            folders=tuple(run.folder for pair in kept for run in pair),
+            left_out=tuple(f"{n} run{'s' * (n > 1)} {why}" for why, n in counts.items() if n),
+        )
+
+
+def evidence_by_scale(root: Path) -> dict[str, Evidence]:
+    """What was measured at each scale, `laptop` first and always there (empty without runs).
+
+    LeandnnError for a metrics file that cannot be trusted, naming it.
+    """
+    return {LAPTOP: _laptop(root)}
+
+
+def _laptop(root: Path) -> Evidence:
+    """The pipeline's runs below `root`."""
+    found = [_read_run(path, root) for path in sorted((root / "runs").glob("*/*/*/metrics.json"))]
+    # Runs carry no profile's name (it would invalidate what is computed already), so params.yaml is asked.
+    params = read_yaml(root / "params.yaml") if found and (root / "params.yaml").is_file() else {}
+    smoke = [run for run in found if _is_smoke(run, params)]
+    return Evidence(LAPTOP, tuple(run for run in found if run not in smoke), tuple(smoke))
+
+
+def _read_run(path: Path, root: Path) -> Run:
+    """One metrics.json, checked against the folder that it lies in; LeandnnError naming the file."""
+    name, folder = path.relative_to(root).as_posix(), path.parent.relative_to(root).as_posix()
+
+    def refuse(word: str) -> NoReturn:
+        raise LeandnnError(f"{name} holds {word}, expected finite numbers only")
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except OSError as error:
+        raise LeandnnError(f"cannot read {name}: {error.strerror}, expected the metrics of a run") from error
+    except (ValueError, RecursionError) as error:
+        raise LeandnnError(f"{name} is not JSON ({error}), expected the metrics of a run") from error
+    if not isinstance(document, dict):
+        raise LeandnnError(f"{name} holds a {type(document).__name__}, expected an object")
+    if missing := [key for key in KEYS if key not in document]:
+        raise LeandnnError(f"{name} has no {', '.join(missing)}, expected all of {', '.join(KEYS)}")
+
+    paper, comparison, arm, seed, budget, metrics = (document[key] for key in KEYS)
+    says = f"runs/{paper}/{comparison}/{arm}-s{seed}"
+    if says != folder or isinstance(seed, bool) or not isinstance(seed, int):
+        raise LeandnnError(f"{name} says that it belongs to {says}, expected {folder}")
+    for key, value in (("budget", budget), ("metrics", metrics)):
+        if not isinstance(value, dict):
+            raise LeandnnError(f"{name} has a {type(value).__name__} as {key}, expected an object")
+    for key, value in metrics.items():
+        if not _is_finite_number(value):
+            raise LeandnnError(f"{name} has {key} = {value!r:.60}, expected a finite number")
+    values = {key: float(value) for key, value in metrics.items()}
+    return Run(f"{paper}/{comparison}/{arm}", seed, budget, values, folder)
+
+
+def _is_finite_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _canonical(budget: Mapping[str, object]) -> str:
+    return json.dumps(budget, sort_keys=True)
+
+
+def _is_smoke(run: Run, params: Any) -> bool:
+    """Whether smoke is the active profile, or the run spent smoke's budget and not the active one's."""
+    if not isinstance(params, dict) or SMOKE not in params:
+        return False
+    if params.get("active") == params[SMOKE]:
+        return True
+    return _spent(run, params[SMOKE]) and not _spent(run, params.get("active"))
+
+
+def _spent(run: Run, profile: Any) -> bool:
+    """Whether the run's budget agrees with the profile's in every key that both have (seeds aside)."""
+    paper, comparison, _ = run.arm.split("/")
+    for key in (paper, comparison):
+        profile = profile.get(key) if isinstance(profile, dict) else None
+    if not isinstance(profile, dict):
+        return False
+    shared = (run.budget.keys() & profile.keys()) - {"seeds"}
+    return bool(shared) and all(run.budget[key] == profile[key] for key in shared)
