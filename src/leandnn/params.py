@@ -146,6 +146,10 @@ def read_yaml(path: Path) -> Any:
             return YAML(typ="safe", pure=True).load(stream)
     except OSError as error:
         raise LeandnnError(f"cannot read {paths.relative(path)}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LeandnnError(
+            f"{paths.relative(path)} is not UTF-8 text: {error.reason} at byte {error.start}"
+        ) from error
     except YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where is not None else ""

@@ -27,7 +27,7 @@ def run(
     if name not in BENCHES:
         raise LeandnnError(f"bench {name!r} is unknown, expected one of {', '.join(BENCHES)}")
     from leandnn.bench import timing
-    from leandnn.train.checkpoint import write_json
+    from leandnn.files import write_json
 
     module = importlib.import_module(f"leandnn.bench.{BENCHES[name]}")
     rows = module.rows(quick)

@@ -13,8 +13,8 @@ from leandnn.data import cifar
 from leandnn.models.vision import SmallResNet
 from leandnn.params import TrainBudget
 from leandnn.train.classification import Classification
-from leandnn.train.loop import Hook, Settings
 from leandnn.train.study import Comparison, Trial
+from leandnn.train.task import Hook, Settings
 
 POLICIES = {"fp32": Policy.fp32(), "bf16": Policy.paper()}
 
@@ -82,6 +82,7 @@ COMPARISONS = {
             "train/classification.py",
             "train/loop.py",
             "train/schedules.py",
+            "train/task.py",
         ),
     ),
 }

@@ -1,4 +1,4 @@
-"""Atomic files with a digest: a checkpoint is either whole and as written, or refused by name.
+"""Checkpoints with a digest: one is either whole and as written, or refused by name.
 
 Layout of a checkpoint: 8 bytes of magic, 32 bytes SHA-256 of the rest, then a torch.save archive of plain
 tensors and numbers that is read with weights_only=True, so loading never runs code.
@@ -8,52 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from leandnn import paths
 from leandnn.errors import LeandnnError
+from leandnn.files import replacing
 
 if TYPE_CHECKING:
     from torch import nn
 
 MAGIC = b"leandnn1"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open `path` for writing under a temporary name; it takes its name when the block ends well.
-
-    On an error nothing is left. A file that cannot be written gives a LeandnnError.
-    """
-    partial = path.with_name(path.name + f".{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise LeandnnError(f"cannot write {paths.relative(path)}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with replacing(path) as stream:
-        stream.write(text.encode())
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON atomically: sorted keys, two spaces, NaN refused, a final newline."""
-    write_text(path, json.dumps(data, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from leandnn import paths, runtime
 from leandnn.errors import LeandnnError
-from leandnn.train import checkpoint
+from leandnn.files import write_json, write_text
 from leandnn.train.locks import locked
 from leandnn.train.study import Comparison, Run, run_key
 from leandnn.train.workers import Job, run_jobs
@@ -97,7 +97,7 @@ def train_one(run: Run, key: str, threads: int, device: str, progress: Any = Non
             "budget": run.spent(),
             "threads": threads,
         }
-        checkpoint.write_json(place.done, {"metrics": metrics, "history": result.history, "cost": cost})
+        write_json(place.done, {"metrics": metrics, "history": result.history, "cost": cost})
         place.state.unlink(missing_ok=True)
 
 
@@ -167,8 +167,8 @@ def _write_folder(out: Path, results: list[tuple[Place, dict[str, Any] | None]])
         for place, result in results:
             assert result is not None
             folder = fresh / place.run.name
-            checkpoint.write_json(folder / "metrics.json", result["metrics"])
-            checkpoint.write_text(folder / "history.csv", _csv(result["history"]))
+            write_json(folder / "metrics.json", result["metrics"])
+            write_text(folder / "history.csv", _csv(result["history"]))
         if out.exists():
             out.rename(old)
         fresh.rename(out)
@@ -194,7 +194,7 @@ def _write_costs(costs: Mapping[str, Mapping[str, Any]]) -> None:
     path = paths.REFERENCE / runtime.machine_name() / "cost.json"
     with locked("cost", "the cost file is being written"):
         known = json.loads(path.read_text())["runs"] if path.exists() else {}
-        checkpoint.write_json(path, {"machine": runtime.machine_card(), "runs": {**known, **costs}})
+        write_json(path, {"machine": runtime.machine_card(), "runs": {**known, **costs}})
 
 
 def _forget_others(places: list[Place]) -> None:

@@ -16,7 +16,7 @@ from leandnn import paths, runtime
 from leandnn.params import TrainBudget
 
 if TYPE_CHECKING:
-    from leandnn.train.loop import Hook, Settings, Task
+    from leandnn.train.task import Hook, Settings, Task
 
 
 @dataclass(frozen=True)

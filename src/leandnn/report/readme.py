@@ -1,0 +1,27 @@
+"""The generated blocks of README.md: filled by `leandnn claims --write`, compared by a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from leandnn import paths
+from leandnn.files import write_text
+from leandnn.report import render, tables
+from leandnn.report.claims import Result
+
+
+def filled(results: Sequence[Result], root: Path = paths.ROOT) -> str:
+    """README.md with its blocks filled from claims, reference/ and nothing else."""
+    blocks = {
+        "claims": render.markdown(results),
+        "commands": tables.commands(root),
+        "training": tables.training(root),
+        "train-step": tables.train_step(root),
+    }
+    return render.fill_blocks((root / "README.md").read_text(encoding="utf-8"), blocks)
+
+
+def write(results: Sequence[Result], root: Path = paths.ROOT) -> None:
+    """Fill README.md in place."""
+    write_text(root / "README.md", filled(results, root))

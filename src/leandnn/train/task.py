@@ -1,0 +1,99 @@
+"""What the loop is given and what it returns: task, settings, hooks, result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Task(Protocol):
+    """What is learned: the model, its batches, its loss, its metrics."""
+
+    def build(self) -> nn.Module:
+        """A new model on the CPU; torch is seeded beforehand."""
+
+    def steps_per_epoch(self) -> int:
+        """Batches in one epoch."""
+
+    def batches(self, epoch: int, start: int) -> Iterator[Any]:
+        """The epoch's batches from number `start` on, on the training device; a function of these two."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Scalar mean loss of one batch."""
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Metrics on held-out data; the model is in eval mode, gradients are off."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is trained; all of it goes into the run's metrics file.
+
+    - lr: peak learning rate; schedule, warmup: see schedules.factor.
+    - weight_decay: on tensors of two or more dimensions only (not on biases and norms).
+    - accumulate: batches whose gradients are averaged into one update.
+    - amp: "bf16" or "fp16" runs the forward pass under torch's autocast, fp16 with loss scaling.
+    - clip_norm: largest gradient norm, None for no clipping.
+    - threads, seed, device: see runtime.configure.
+    """
+
+    epochs: int
+    lr: float
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 0.0
+    schedule: str = "one_cycle"
+    warmup: float = 0.0
+    accumulate: int = 1
+    amp: Literal["none", "bf16", "fp16"] = "none"
+    clip_norm: float | None = None
+    channels_last: bool = True
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+
+
+class Hook:
+    """What a method adds to the loop; every call is optional."""
+
+    def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Before the first step, and before a checkpoint is loaded."""
+
+    def forward(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """A context around every forward pass, in training and in evaluation."""
+        return nullcontext()
+
+    def before_update(self, progress: float) -> None:
+        """Gradients are complete (and clipped); `progress` in [0, 1) is the share of training done."""
+
+    def after_update(self, progress: float) -> None:
+        """The optimizer has stepped."""
+
+    def epoch_end(self, epoch: int) -> dict[str, float]:
+        """More columns for the history, after evaluation."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of state_dict."""
+
+
+@dataclass
+class Result:
+    """A finished run: final metrics, one history row per epoch, seconds spent, the model (eval mode)."""
+
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+    weights_sha256: str
+    steps: int
+    seconds: float
+    model: nn.Module = field(repr=False)

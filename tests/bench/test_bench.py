@@ -1,0 +1,56 @@
+"""Benches: one schema, correctness checked inside, quartiles in order."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from leandnn import bench
+from leandnn.bench import timing, train_step
+from leandnn.errors import LeandnnError
+
+
+def test_calls_are_interleaved_after_their_warm_up():
+    order = []
+    times = timing.interleave(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=4, warmup=2
+    )
+    assert order == ["a", "b"] * 6
+    assert {name: len(t) for name, t in times.items()} == {"a": 4, "b": 4}
+
+
+def test_a_row_has_the_schema_and_its_rate_is_at_the_median():
+    row = timing.row("x", {"n": 8}, "leandnn", 1, [0.1, 0.2, 0.3, 0.4, 0.5], work=6.0, unit="images")
+    assert set(row) == set(timing.Row.__annotations__)
+    assert row["median_s"] == pytest.approx(0.3)
+    assert row["p25_s"] <= row["median_s"] <= row["p75_s"]
+    assert row["rate"] == pytest.approx(20.0)
+
+
+def test_results_are_written_with_the_machine_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = [
+        timing.row("train-step", {"batch": 1}, impl, 1, [0.1] * 20, 1.0, "images")
+        for impl in ("leandnn", "torch.fp32")
+    ]
+    monkeypatch.setattr(train_step, "rows", lambda quick: rows)
+    target = tmp_path / "bench.json"
+    bench.run("train-step", file=target)
+    written = json.loads(target.read_text())
+    assert set(written) == {"machine", "rows"}
+    assert {"name", "cpu", "cores", "isa", "versions"} <= set(written["machine"])
+    assert written["rows"] == [dict(r) for r in rows]
+
+
+def test_the_bench_refuses_to_measure_a_wrong_or_an_unrounded_step(monkeypatch: pytest.MonkeyPatch):
+    train_step._check()
+    monkeypatch.setattr(train_step, "_emulated", lambda model: nullcontext())
+    with pytest.raises(LeandnnError, match="nothing was rounded"):
+        train_step._check()
+
+
+def test_an_unknown_bench_is_refused_with_the_known_ones():
+    with pytest.raises(LeandnnError, match="'x' is unknown, expected one of train-step"):
+        bench.run("x")

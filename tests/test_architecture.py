@@ -1,0 +1,81 @@
+"""The house rules, read off the imports: arrows point down, wings know nothing of one another."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from leandnn import paths
+
+PACKAGE = Path(paths.PACKAGE)
+WINGS = {"bf16", "autosparse", "rbgp", "hbsnn", "huffman"}
+# A room may import the rooms of lower levels, and its own.
+LEVELS = [
+    {"errors"},
+    {"paths"},
+    {"files"},
+    {"params", "runtime"},
+    {"kernels"},
+    {"data", "models"},
+    {"train"},
+    {"blocksparse"},
+    {"report", *WINGS},
+    {"bench", "doctor"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
+
+
+def imports(path: Path) -> set[str]:
+    """Rooms of leandnn that a file imports, at any depth of the code."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [
+                f"{node.module}.{a.name}" if node.module == "leandnn" else str(node.module)
+                for a in node.names
+            ]
+        found |= {name.split(".")[1] for name in names if name.startswith("leandnn.")}
+    return found - {"__version__"}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = [p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_imports_point_down_only(path: Path):
+    own = room(path)
+    assert own in LEVEL, f"{own} has no place in the house: add it to LEVELS"
+    for other in imports(path) - {own}:
+        assert LEVEL[other] < LEVEL[own], f"{own} imports {other}, which lies no deeper"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) == "kernels"], ids=lambda p: p.stem)
+def test_kernels_import_nothing_outside_kernels(path: Path):
+    assert imports(path) <= {"kernels"}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) != "kernels"], ids=lambda p: p.stem)
+def test_only_kernels_touch_the_extension(path: Path):
+    assert "_native" not in path.read_text()
+
+
+def test_batches_are_looped_over_in_the_loop_alone():
+    users = [p for p in FILES if ".backward()" in p.read_text() and room(p) != "bench"]
+    assert [p.name for p in users] == ["loop.py"]
+
+
+def test_modules_are_short_enough_to_be_one_idea():
+    lengths = {p.relative_to(PACKAGE).as_posix(): len(p.read_text().splitlines()) for p in FILES}
+    assert {name: n for name, n in lengths.items() if n > 350} == {}

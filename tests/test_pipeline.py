@@ -1,0 +1,90 @@
+"""dvc.yaml: its stages name the code that decides their outputs, and what they write is ignored by git."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from leandnn import cli, params
+from leandnn.params import read_yaml
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]
+
+
+def stages() -> dict[str, dict]:
+    """Every stage with its foreach body unfolded once."""
+    return {name: stage.get("do", stage) for name, stage in PIPELINE.items()}
+
+
+def outs(stage: dict) -> dict[str, dict]:
+    found = {}
+    for out in stage.get("outs", []):
+        found.update(out if isinstance(out, dict) else {out: {}})
+    return found
+
+
+@pytest.mark.parametrize("paper", cli.WINGS)
+def test_a_train_stage_depends_on_just_the_code_its_comparisons_name(paper: str):
+    comparisons = importlib.import_module(f"leandnn.{paper}.study").COMPARISONS
+    deps = set(stages()[f"train-{paper}"]["deps"])
+    for comparison in comparisons.values():
+        code = {f"src/leandnn/{entry}" for entry in comparison.code}
+        data = {f"data/prepared/{name}.safetensors" for name in comparison.data}
+        assert deps == code | data
+
+
+@pytest.mark.parametrize("paper", cli.WINGS)
+def test_every_comparison_has_a_budget_in_every_profile_and_the_other_way_round(paper: str):
+    comparisons = importlib.import_module(f"leandnn.{paper}.study").COMPARISONS
+    loaded = params.load(ROOT / "params.yaml")
+    for name in params.PROFILES:
+        assert {f.name for f in fields(getattr(loaded.profile(name), paper))} == set(comparisons)
+
+
+def test_every_dependency_on_a_source_file_exists():
+    for name, stage in stages().items():
+        for dep in stage.get("deps", []):
+            if dep.startswith("src/") or (dep.startswith("notebooks/") and "${" not in dep):
+                assert (ROOT / dep).exists(), f"{name} depends on {dep}"
+
+
+def test_generated_outs_are_ignored_by_git_beforehand_and_published_ones_are_not():
+    for name, stage in stages().items():
+        for out, options in outs(stage).items():
+            path = re.sub(r"\$\{.*?\}", "x", out)
+            ignored = (
+                subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False).returncode == 0
+            )
+            assert ignored == options.get("cache", True), f"{name}: {out}"
+
+
+def test_only_active_values_reach_the_stages_and_through_cmd_alone():
+    for name, stage in stages().items():
+        assert "params" not in stage, name
+    used = re.findall(r"\$\{(.*?)\}", (ROOT / "dvc.yaml").read_text())
+    assert all(u.startswith("active.") or u in ("item", "key") for u in used), used
+
+
+def test_raw_data_is_no_out_since_dvc_deletes_outs_before_it_runs_a_stage():
+    assert not [out for stage in stages().values() for out in outs(stage) if out.startswith("data/raw")]
+
+
+def test_the_bench_is_frozen_and_nothing_depends_on_its_outputs_but_the_summary():
+    assert PIPELINE["bench"]["frozen"] is True
+    users = [
+        name
+        for name, stage in stages().items()
+        if any(d.startswith("reference") for d in stage.get("deps", []))
+    ]
+    assert users == ["summary"]
+
+
+def test_no_package_file_is_both_a_source_and_an_out():
+    sources = {dep for stage in stages().values() for dep in stage.get("deps", []) if dep.startswith("src")}
+    assert not sources & {out for stage in stages().values() for out in outs(stage)}

@@ -1,0 +1,204 @@
+"""The loop: resuming gives the same bits, bad losses stop it by name, options do what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from leandnn.errors import LeandnnError
+from leandnn.train import checkpoint
+from leandnn.train.loop import NonFiniteError, train
+from leandnn.train.task import Hook, Settings
+
+
+class Regression:
+    """A small net with dropout (so that torch's own generator matters) on fixed random data."""
+
+    def __init__(self, steps: int = 6, poison: int | None = None) -> None:
+        generator = torch.Generator().manual_seed(7)
+        self.x = torch.randn(steps, 16, 8, generator=generator)
+        self.y = self.x.sum(dim=2, keepdim=True)
+        self.poison, self.served = poison, 0
+
+    def build(self) -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 1)
+        )
+
+    def steps_per_epoch(self) -> int:
+        return len(self.x)
+
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for i in range(start, len(self.x)):
+            self.served += 1
+            x = self.x[(i + epoch) % len(self.x)]
+            if self.poison is not None and epoch * len(self.x) + i == self.poison:
+                x = x * float("inf")
+            yield x, self.y[(i + epoch) % len(self.x)]
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return F.mse_loss(model(batch[0]), batch[1])
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        return {"mse": float(F.mse_loss(model(self.x[0]), self.y[0]))}
+
+
+SETTINGS = Settings(epochs=3, lr=0.05, weight_decay=1e-3, channels_last=False)
+
+
+class Killed(Exception):
+    """Stands for a SIGKILL: the loop is left at once, nothing is cleaned up."""
+
+
+def killed_at(update: int):
+    def progress(done: int, total: int, text: str) -> None:
+        if done == update:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("kill_at", [1, 5, 6, 7, 17])
+def test_a_run_killed_at_any_update_resumes_to_the_same_bits(tmp_path: Path, kill_at: int, optimizer: str):
+    settings = dataclasses.replace(SETTINGS, optimizer=optimizer, lr=0.01)
+    unbroken = train(Regression(), settings)
+    path = tmp_path / "run.ckpt"
+    with pytest.raises(Killed):
+        # Every update writes a checkpoint; the one of the killed update itself is lost.
+        train(
+            Regression(), settings, checkpoint_path=path, checkpoint_every_s=-1.0, progress=killed_at(kill_at)
+        )
+    torch.manual_seed(999)  # whatever the new process's generator holds must not matter
+    task = Regression()
+    resumed = train(task, settings, checkpoint_path=path, checkpoint_every_s=-1.0)
+    assert resumed.weights_sha256 == unbroken.weights_sha256
+    assert resumed.history == unbroken.history
+    assert task.served == 18 - (kill_at - 1), "updates before the last checkpoint are not repeated"
+
+
+def test_two_runs_give_equal_bits_and_another_seed_gives_others():
+    first, second = train(Regression(), SETTINGS), train(Regression(), SETTINGS)
+    assert first.weights_sha256 == second.weights_sha256
+    other = train(Regression(), dataclasses.replace(SETTINGS, seed=1))
+    assert other.weights_sha256 != first.weights_sha256
+
+
+def test_a_non_finite_loss_stops_the_run_with_its_step_and_tensor(tmp_path: Path):
+    path = tmp_path / "run.ckpt"
+    with pytest.raises(NonFiniteError, match="step 8 is not finite.*input 0 of the batch"):
+        train(Regression(poison=8), SETTINGS, checkpoint_path=path, checkpoint_every_s=-1.0)
+    state = checkpoint.load(path)
+    assert (state["epoch"], state["update"]) == (1, 2), "the last checkpoint is from before the bad step"
+    assert all(torch.isfinite(t).all() for t in state["model"].values() if t.is_floating_point())
+
+
+def test_a_diverging_run_names_a_weight_or_gradient():
+    with pytest.raises(NonFiniteError, match=r"step \d+ is not finite; .* (weight|gradient|buffer)"):
+        train(Regression(), dataclasses.replace(SETTINGS, lr=1e30, epochs=30))
+
+
+def test_accumulated_batches_equal_one_large_batch():
+    class Plain(Regression):
+        def build(self) -> nn.Module:
+            return nn.Linear(8, 1)
+
+    class Doubled(Plain):
+        """Two of Plain's batches as one."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.x, self.y = self.x.view(3, 32, 8), self.y.view(3, 32, 1)
+
+    settings = dataclasses.replace(SETTINGS, epochs=1, momentum=0.0)
+    accumulated = train(Plain(), dataclasses.replace(settings, accumulate=2))
+    at_once = train(Doubled(), settings)
+    assert accumulated.steps == at_once.steps == 3
+    for a, b in zip(accumulated.model.parameters(), at_once.model.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_weight_decay_spares_biases_and_norms():
+    class Still(Regression):
+        """No gradient at all: only weight decay moves the weights."""
+
+        def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            return 0.0 * model(batch[0]).sum()
+
+    settings = dataclasses.replace(SETTINGS, epochs=1, weight_decay=0.5)
+    torch.manual_seed(settings.seed)
+    before = {k: v.clone() for k, v in Still().build().named_parameters()}
+    after = dict(train(Still(), settings).model.named_parameters())
+    for name, value in before.items():
+        assert torch.equal(after[name], value) == (value.dim() == 1), name
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_autocast_changes_the_result_but_still_learns(amp: str):
+    mixed = train(Regression(), dataclasses.replace(SETTINGS, amp=amp))
+    plain = train(Regression(), SETTINGS)
+    assert mixed.weights_sha256 != plain.weights_sha256
+    assert mixed.history[-1]["train_loss"] < mixed.history[0]["train_loss"]
+
+
+def test_gradients_are_clipped_to_the_norm():
+    class Norm(Hook):
+        def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+            self.model, self.norms = model, []
+
+        def before_update(self, progress: float) -> None:
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            self.norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+
+    hook = Norm()
+    train(Regression(), dataclasses.replace(SETTINGS, clip_norm=0.01), (hook,))
+    assert max(hook.norms) <= 0.01 * (1 + 1e-5)
+
+
+def test_hooks_are_called_in_order_and_their_state_is_resumed(tmp_path: Path):
+    class Counter(Hook):
+        count = 0
+
+        def after_update(self, progress: float) -> None:
+            assert 0 <= progress < 1
+            self.count += 1
+
+        def epoch_end(self, epoch: int) -> dict[str, float]:
+            return {"count": self.count}
+
+        def state_dict(self) -> dict[str, int]:
+            return {"count": self.count}
+
+        def load_state_dict(self, state: dict[str, int]) -> None:
+            self.count = state["count"]
+
+    path = tmp_path / "run.ckpt"
+    with pytest.raises(Killed):
+        train(
+            Regression(),
+            SETTINGS,
+            (Counter(),),
+            checkpoint_path=path,
+            checkpoint_every_s=-1.0,
+            progress=killed_at(8),
+        )
+    resumed = train(Regression(), SETTINGS, (Counter(),), checkpoint_path=path)
+    assert [row["count"] for row in resumed.history] == [6, 12, 18]
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path):
+    path = tmp_path / "run.ckpt"
+    train(Regression(), SETTINGS, checkpoint_path=path)
+    with pytest.raises(LeandnnError, match="other settings.*0.05.*0.06"):
+        train(Regression(), dataclasses.replace(SETTINGS, lr=0.06), checkpoint_path=path)
+
+
+def test_an_epoch_too_short_for_one_update_is_refused():
+    with pytest.raises(LeandnnError, match="1 batches, expected at least 4"):
+        train(Regression(steps=1), dataclasses.replace(SETTINGS, accumulate=4))

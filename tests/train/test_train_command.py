@@ -1,0 +1,220 @@
+"""`leandnn train` as a user meets it: kills, doubles, damage, bad arguments."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+TRAIN = ("train", "bf16", "vision", "--profile", "smoke", "--train-images", "384", "--test-images", "20")
+
+
+def one_sentence(answer: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert answer.returncode != 0
+    last = answer.stderr.strip().splitlines()[-1]
+    assert last.startswith("leandnn: "), answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert all(word in last for word in words), last
+
+
+def digests(root: Path) -> dict[str, str]:
+    found = sorted((root / "runs" / "bf16" / "vision").glob("*/metrics.json"))
+    return {path.parent.name: json.loads(path.read_text())["weights_sha256"] for path in found}
+
+
+def workers_in(root: Path) -> list[int]:
+    """PIDs of the training workers whose working directory is `root`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                process.joinpath("cwd").resolve() == root
+                and b"--run" in process.joinpath("cmdline").read_bytes()
+            ):
+                found.append(int(process.name))
+        except OSError:  # it ended in between
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_a_comparison_writes_every_run_once_and_a_second_call_trains_nothing(leandnn: Run, repository: Path):
+    first = leandnn(*TRAIN)
+    assert first.returncode == 0, first.stderr
+    folder = repository / "runs" / "bf16" / "vision"
+    assert sorted(p.name for p in folder.iterdir()) == ["bf16-s0", "bf16-s1", "fp32-s0", "fp32-s1"]
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    second = leandnn(*TRAIN)
+    assert second.returncode == 0
+    assert "4 of 4 runs are already done" in second.stdout
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+    metrics = json.loads((folder / "bf16-s0" / "metrics.json").read_text())
+    assert metrics["budget"] == {"epochs": 1, "train_images": 384, "test_images": 20}
+    assert metrics["steps"] == 3
+    text = " ".join(content.decode() for content in before.values())
+    assert str(repository) not in text, "no absolute paths in outs"
+    assert "seconds" not in text, "no times in outs"
+    costs = list((repository / "reference").glob("*/cost.json"))
+    assert len(costs) == 1
+    assert set(json.loads(costs[0].read_text())["runs"]) == {
+        f"bf16/vision/{a}-s{s}" for a in ("bf16", "fp32") for s in (0, 1)
+    }
+    left = sorted(p.suffix for p in (repository / "build" / "checkpoints").rglob("*") if p.is_file())
+    assert left == [".json"] * 4, "no checkpoint is left of a finished run"
+
+
+@pytest.mark.slow
+def test_killed_in_mid_training_with_sigkill_it_resumes_to_the_same_digest(leandnn: Run, repository: Path):
+    arguments = (
+        "train", "bf16", "vision", "--profile", "smoke", "--seeds", "3", "--train-images", "1280",
+        "--test-images", "20", "--epochs", "4",
+    )  # fmt: skip
+    assert leandnn(*arguments).returncode == 0
+    unbroken = digests(repository)
+
+    for path in (repository / "build" / "checkpoints").rglob("*.json"):
+        path.unlink()
+    command = subprocess.Popen(
+        [sys.executable, "-m", "leandnn", *arguments],
+        cwd=repository,
+        env={**os.environ, "LEANDNN_ROOT": str(repository)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    checkpoints = repository / "build" / "checkpoints"
+    while not list(checkpoints.rglob("*.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert workers_in(repository), "it is in mid-training"
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+
+    time.sleep(0.5)  # the workers die with their parent
+    alive = subprocess.run(
+        ["pgrep", "-f", f"train bf16 vision --run.*{repository.name}"], capture_output=True, check=False
+    )
+    assert alive.returncode == 1
+    resumed = leandnn(*arguments)
+    assert resumed.returncode == 0, resumed.stderr
+    assert digests(repository) == unbroken
+
+
+def test_a_second_process_on_the_same_comparison_is_refused_with_the_pid(leandnn: Run, repository: Path):
+    lock = repository / "build" / "locks" / "train-bf16-vision.lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as stream:
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        one_sentence(leandnn(*TRAIN), "bf16/vision is being trained", f"PID {os.getpid()}")
+    assert not (repository / "runs" / "bf16" / "vision").exists()
+
+
+@pytest.mark.slow
+def test_a_damaged_result_and_a_damaged_checkpoint_are_named_and_the_rerun_works(
+    leandnn: Run, repository: Path
+):
+    arguments = (*TRAIN, "--seeds", "0")
+    assert leandnn(*arguments).returncode == 0
+    good = digests(repository)
+    done = next((repository / "build" / "checkpoints").rglob("fp32-s0-*.done.json"))
+    done.write_text("{")
+    one_sentence(leandnn(*arguments), done.name, "corrupt")
+    done.with_name(done.name.replace(".done.json", ".ckpt")).write_bytes(b"leandnn1" + bytes(99))
+    one_sentence(leandnn(*arguments), "fp32-s0", "checkpoint", "corrupt")
+    assert leandnn(*arguments).returncode == 0
+    assert digests(repository) == good
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "bf17", "vision"), ("'bf17'", "bf16")),
+        (("train", "bf16", "visions"), ("'visions'", "vision")),
+        (("train", "bf16", "vision", "--profile", "big"), ("'big'", "laptop")),
+        (("train", "bf16", "vision", "--epochs", "0"), ("epochs is 0", "[1, 1000]")),
+        (("train", "bf16", "vision", "--train-images", "60000", "--workers", "1"), ("60000", "50000")),
+        (("train", "bf16", "vision", "--threads", "0"), ("threads is 0", "[1, 1024]")),
+        (("train", "bf16", "vision", "--workers", "0"), ("workers is 0", "1")),
+        (("data", "fetch", "cifar11"), ("'cifar11'", "cifar10")),
+        (("data", "verify", "cifar10"), ("cifar10.safetensors", "leandnn data fetch cifar10")),
+        (("bench", "speed"), ("'speed'", "train-step")),
+        (("notebook", "run", "nowhere.ipynb", "build/x"), ("nowhere.ipynb",)),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_one_sentence_with_both_values(leandnn: Run, arguments, words):
+    one_sentence(leandnn(*arguments), *words)
+
+
+def test_a_bad_params_key_stops_the_command_with_its_path(leandnn: Run, repository: Path):
+    path = repository / "params.yaml"
+    path.write_text(path.read_text().replace("epochs: 1 ", "epochs: one ", 1))
+    one_sentence(leandnn(*TRAIN), "smoke.bf16.vision.epochs", "'one'", "an integer")
+
+
+def test_a_damaged_prepared_file_stops_training_with_the_mending_command(leandnn: Run, repository: Path):
+    path = repository / "data" / "prepared" / "cifar10.safetensors"
+    path.unlink()
+    path.write_bytes(b"\x10" + bytes(50))
+    one_sentence(leandnn(*TRAIN), "cifar10.safetensors", "leandnn data fetch cifar10")
+    assert not (repository / "runs" / "bf16" / "vision").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_no_half_written_folder_and_says_how_to_go_on(repository: Path):
+    command = subprocess.Popen(
+        [sys.executable, "-m", "leandnn", *TRAIN, "--epochs", "50"],
+        cwd=repository,
+        env={**os.environ, "LEANDNN_ROOT": str(repository)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list((repository / "build").rglob("*.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does: parent and workers alike
+    _, errors = command.communicate(timeout=20)
+    assert command.returncode == 130
+    assert (
+        errors.strip().splitlines()[-1] == "leandnn: stopped; run the same command again to go on from here"
+    )
+    assert "Traceback" not in errors
+    assert not (repository / "runs" / "bf16" / "vision").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_that_may_not_be_written_is_named_before_any_training(repository: Path):
+    """As an unprivileged user: root ignores permission bits."""
+    (repository / "runs").mkdir()
+    (repository / "runs").chmod(0o555)
+    code = (
+        "import os, sys\n"
+        "from leandnn import cli\n"
+        "import torch, leandnn.bf16.study, leandnn.train.runner\n"  # imported while the files can be read
+        "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        f"sys.exit(cli.main({list(TRAIN)!r}))\n"
+    )
+    for folder in (repository, *list(repository.parents)[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=repository,
+        env={**os.environ, "LEANDNN_ROOT": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    one_sentence(answer, "runs", "Permission denied")
