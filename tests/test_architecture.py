@@ -16,7 +16,7 @@ LEVELS = [
     {"errors"},
     {"paths"},
     {"files"},
-    {"params", "runtime"},
+    {"params", "runtime", "machine"},
     {"kernels"},
     {"data", "models"},
     {"train"},

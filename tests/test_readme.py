@@ -33,6 +33,11 @@ def test_local_links_lead_somewhere():
             assert (folder / link).exists(), link
 
 
+def test_the_python_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(example, {})
+
+
 def test_every_published_figure_is_shown_in_the_gallery_and_the_folder_is_small():
     gallery = (ROOT / "reports" / "README.md").read_text()
     figures = sorted((ROOT / "reports" / "figures").glob("*.png"))

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from leandnn import doctor, runtime
+from leandnn import doctor, machine, runtime
 
 
 def test_configure_sets_threads_and_makes_random_numbers_repeat():
@@ -35,7 +35,7 @@ def test_torchvision_can_be_imported_whether_or_not_its_operators_load():
 
 
 def test_the_machine_card_holds_no_host_or_user_name():
-    card = runtime.machine_card()
+    card = machine.card()
     assert re.fullmatch(r"[a-z0-9-]+", card["name"])
     assert card["cores"] >= 1
     assert card["versions"]["torch"] == torch.__version__

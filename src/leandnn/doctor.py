@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from leandnn import paths, runtime
+from leandnn import machine, paths, runtime
 
 FREE_GIB = 3.0  # data 0.5, caches 0.5, smoke copy and checkpoints the rest
 
@@ -120,7 +120,7 @@ def _disk() -> Finding:
 
 
 def _gpu() -> Finding:
-    names = runtime.gpu_names()
+    names = machine.gpu_names()
     return Finding("GPU", True, ", ".join(names) or "none (everything here runs without one)")
 
 

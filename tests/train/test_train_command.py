@@ -171,30 +171,6 @@ def test_a_damaged_prepared_file_stops_training_with_the_mending_command(leandnn
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_no_half_written_folder_and_says_how_to_go_on(repository: Path):
-    command = subprocess.Popen(
-        [sys.executable, "-m", "leandnn", *TRAIN, "--epochs", "50"],
-        cwd=repository,
-        env={**os.environ, "LEANDNN_ROOT": str(repository)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while not list((repository / "build").rglob("*.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(command.pid, signal.SIGINT)  # as a terminal does: parent and workers alike
-    _, errors = command.communicate(timeout=20)
-    assert command.returncode == 130
-    assert (
-        errors.strip().splitlines()[-1] == "leandnn: stopped; run the same command again to go on from here"
-    )
-    assert "Traceback" not in errors
-    assert not (repository / "runs" / "bf16" / "vision").exists()
-
-
-@pytest.mark.slow
 def test_a_folder_that_may_not_be_written_is_named_before_any_training(repository: Path):
     """As an unprivileged user: root ignores permission bits."""
     (repository / "runs").mkdir()

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from leandnn import paths, runtime
+from leandnn import machine, paths
 from leandnn.errors import LeandnnError
 
 # name → module of this package with rows(quick) and summary(rows)
@@ -31,12 +31,12 @@ def run(
 
     module = importlib.import_module(f"leandnn.bench.{BENCHES[name]}")
     rows = module.rows(quick)
-    result = {"machine": runtime.machine_card(), "rows": rows}
+    result = {"machine": machine.card(), "rows": rows}
     print(timing.table(rows))
     print(module.summary(rows))
     targets = [file] if file else []
     if reference:
-        targets.append(paths.REFERENCE / runtime.machine_name() / f"bench-{name}.json")
+        targets.append(paths.REFERENCE / machine.name() / f"bench-{name}.json")
     for target in targets:
         write_json(target, result)
         print(f"written to {paths.relative(target)}")

@@ -32,6 +32,8 @@ _FACTORS: dict[Callable[..., Any], tuple[int, int]] = {
     Tensor.__rmatmul__: (1, 0),
 }
 
+_KEYWORDS = ("input", "weight", "other", "mat2", "vec")  # of factors, in the order of their positions
+
 # Products this emulator has no rule for yet. Passing them on would silently compute them in FP32.
 _UNSUPPORTED = frozenset(
     (
@@ -115,13 +117,7 @@ class _Emulation(TorchFunctionMode):
         if where is None:
             return func(*args, **kwargs)
         factors = list(args)
-        for name in (
-            "input",
-            "weight",
-            "other",
-            "mat2",
-            "vec",
-        ):  # factors given by keyword follow in this order
+        for name in _KEYWORDS:
             if name in kwargs:
                 factors.append(kwargs.pop(name))
         for position in where:

@@ -129,6 +129,7 @@ def execute(source: Path, target: Path, *, timeout: int = 600) -> Path:
             record_timing=False,
             coalesce_streams=True,
             progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # its warning about local TCP is no news here
         )
     except PapermillExecutionError as error:
         shutil.rmtree(target, ignore_errors=True)

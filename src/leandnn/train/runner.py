@@ -13,16 +13,20 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from leandnn import paths, runtime
+from leandnn import machine, paths
 from leandnn.errors import LeandnnError
 from leandnn.files import write_json, write_text
 from leandnn.train.locks import locked
 from leandnn.train.study import Comparison, Run, run_key
 from leandnn.train.workers import Job, run_jobs
+
+if TYPE_CHECKING:
+    from leandnn.train.loop import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,9 @@ class Place:
         return result
 
 
-def train_one(run: Run, key: str, threads: int, device: str, progress: Any = None) -> None:
+def train_one(
+    run: Run, key: str, threads: int, device: str, progress: Callable[[int, int, str], None] | None = None
+) -> None:
     """Train one run to the end and store its result. Called in the worker process."""
     from leandnn.train import loop
 
@@ -93,7 +99,7 @@ def train_one(run: Run, key: str, threads: int, device: str, progress: Any = Non
         cost = {
             "seconds": round(result.seconds, 1),
             "seconds_per_step": round(result.seconds / result.steps, 4),
-            "peak_mib": math.ceil(runtime.peak_memory_mib()),
+            "peak_mib": math.ceil(machine.peak_memory_mib()),
             "budget": run.spent(),
             "threads": threads,
         }
@@ -111,7 +117,7 @@ def train_comparison(
     out: Path | None = None,
     fresh: bool = False,
     data_digests: Mapping[str, str],
-    worker_command: Any,
+    worker_command: Callable[[Run, str], list[str]],
 ) -> Path:
     """Train all runs of a comparison that are not done yet, and write its folder.
 
@@ -136,13 +142,13 @@ def train_comparison(
         pending = [place for place in places if place.result() is None]
         if len(pending) < len(places):
             print(f"{title}: {len(places) - len(pending)} of {len(places)} runs are already done", flush=True)
-        workers = workers or max(1, runtime.cores() // threads)
+        workers = workers or max(1, machine.cores() // threads)
         run_jobs([Job(p.run.title, worker_command(p.run, p.key)) for p in pending], workers, threads)
         results = [(place, place.result()) for place in places]
         _write_folder(out, results)
         if device == "cpu":
             _write_costs({p.run.title: r["cost"] for p, r in results if p in pending and r is not None})
-        _forget_others(places)
+        _forget_old(places)
     return out
 
 
@@ -191,16 +197,24 @@ def _write_costs(costs: Mapping[str, Mapping[str, Any]]) -> None:
     """Merge what the runs took into reference/<machine>/cost.json (evidence, never a dependency of training)."""
     if not costs:
         return
-    path = paths.REFERENCE / runtime.machine_name() / "cost.json"
+    path = paths.REFERENCE / machine.name() / "cost.json"
     with locked("cost", "the cost file is being written"):
-        known = json.loads(path.read_text())["runs"] if path.exists() else {}
-        write_json(path, {"machine": runtime.machine_card(), "runs": {**known, **costs}})
+        try:
+            known = json.loads(path.read_text())["runs"] if path.exists() else {}
+        except (ValueError, KeyError, TypeError) as error:
+            raise LeandnnError(
+                f"{paths.relative(path)} is no cost file ({error}), expected JSON with `runs`; restore or delete it"
+            ) from error
+        write_json(path, {"machine": machine.card(), "runs": {**known, **costs}})
 
 
-def _forget_others(places: list[Place]) -> None:
-    """Delete states of these very runs under other keys: code or budget that is no longer there."""
+def _forget_old(places: list[Place]) -> None:
+    """Delete states of these runs under other keys (code or budget that is gone) after a month.
+
+    Not sooner: a short run in between must not cost a long study its finished part.
+    """
     keep = {path.name for place in places for path in (place.state, place.done)}
     for place in places:
         for path in place.folder.glob(f"{place.run.name}-*"):
-            if path.name not in keep and not path.name.endswith((".corrupt", ".partial")):
+            if path.name not in keep and time.time() - path.stat().st_mtime > 30 * 86400:
                 path.unlink(missing_ok=True)

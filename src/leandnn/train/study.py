@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leandnn import paths, runtime
+from leandnn import machine, paths
 from leandnn.params import TrainBudget
 
 if TYPE_CHECKING:
@@ -103,6 +103,6 @@ def run_key(run: Run, threads: int, device: str, data_digests: Mapping[str, str]
         "device": device,
         "code": code_digest(run.comparison.code),
         "data": dict(data_digests),
-        "torch": runtime.versions()["torch"],
+        "torch": machine.versions()["torch"],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,75 @@
+"""Ctrl-C in each stage's command: one sentence, status 130, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from leandnn.report import notebooks
+
+SENTENCE = "leandnn: stopped; run the same command again to go on from here"
+
+
+def interrupt(repository: Path, arguments: list[str], ready: Callable[[], bool]) -> str:
+    """Start a command, press Ctrl-C once `ready`, and return what it printed to stderr; no child may be left."""
+    command = subprocess.Popen(
+        [sys.executable, "-m", "leandnn", *arguments],
+        cwd=repository,
+        env={**os.environ, "LEANDNN_ROOT": str(repository)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not ready() and command.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert command.poll() is None, command.communicate()
+    children = psutil.Process(command.pid).children(recursive=True)
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does
+    _, errors = command.communicate(timeout=30)
+    assert command.returncode == 130, errors
+    assert errors.strip().splitlines()[-1] == SENTENCE, errors
+    assert "Traceback" not in errors
+    psutil.wait_procs(children, timeout=5)
+    assert not [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]
+    return errors
+
+
+@pytest.mark.slow
+def test_training_stops_without_a_half_written_folder(repository: Path):
+    arguments = ["train", "bf16", "vision", "--profile", "smoke", "--epochs", "50"]
+    interrupt(repository, arguments, lambda: bool(list((repository / "build").rglob("*.ckpt"))))
+    assert not (repository / "runs" / "bf16" / "vision").exists()
+    assert list((repository / "build" / "checkpoints").rglob("*.ckpt")), "what was trained is kept"
+
+
+@pytest.mark.slow
+def test_a_report_stops_with_its_kernel_and_leaves_no_output(repository: Path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(
+        "import pathlib, time; pathlib.Path('../started').touch(); time.sleep(60)"
+    )])  # fmt: skip
+    source = repository / "notebooks" / "slow.ipynb"
+    source.write_text(notebooks.to_text(notebooks.strip(notebook)))
+    target = repository / "build" / "reports" / "slow"
+    interrupt(repository, ["notebook", "run", str(source), str(target)], (repository / "started").exists)
+    assert not target.exists()
+
+
+@pytest.mark.slow
+def test_a_bench_stops_without_a_file(repository: Path):
+    target = repository / "bench.json"
+    start = time.monotonic()
+    interrupt(
+        repository, ["bench", "train-step", "--json", str(target)], lambda: time.monotonic() - start > 4
+    )
+    assert not target.exists()
