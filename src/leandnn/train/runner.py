@@ -68,9 +68,7 @@ class Place:
         return result
 
 
-def train_one(
-    run: Run, key: str, threads: int, device: str, progress: Callable[[int, int, str], None] | None = None
-) -> None:
+def train_one(run: Run, key: str, threads: int, device: str, progress: Progress | None = None) -> None:
     """Train one run to the end and store its result. Called in the worker process."""
     from leandnn.train import loop
 
