@@ -1,4 +1,4 @@
-"""The command line: `leandnn doctor | data | train | bench | notebook | claims | summary`.
+"""The command line: `leandnn doctor | data | params | train | reference | bench | notebook | claims | summary`.
 
 Nothing heavy is imported before a command needs it. A LeandnnError is printed as one sentence with exit
 status 1; Ctrl-C says what to do next and exits with 130.
@@ -12,16 +12,16 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from leandnn import __version__, paths
 from leandnn.errors import LeandnnError
 
 if TYPE_CHECKING:
-    from leandnn.params import Params, TrainBudget
-    from leandnn.train.study import Comparison
+    from leandnn.params import TrainBudget
+    from leandnn.train.study import Comparison, Run
 
 WINGS = ("bf16",)  # papers with a study.py
 
@@ -64,6 +64,27 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--run", dest="only", help=argparse.SUPPRESS)  # a worker's part
     add.add_argument("--key", help=argparse.SUPPRESS)
     add.set_defaults(run=_train)
+
+    add = commands.add_parser(
+        "params", help="print all parameters as JSON, for machines without a YAML parser"
+    )
+    add.set_defaults(run=_params)
+
+    add = commands.add_parser(
+        "reference",
+        help="run studies outside the pipeline, at desk or paper scale, into reference/<machine>/",
+    )
+    add.add_argument(
+        "studies", nargs="+", metavar="STUDY", help="e.g. bf16-vision, bf16 (all of a paper), all"
+    )
+    add.add_argument("--profile", choices=("desk", "paper"), default="desk")
+    add.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    add.add_argument("--minutes", type=float, default=60.0, help="wall time to fit into (default 60)")
+    add.add_argument(
+        "--workers", type=int, help="runs at once (default: as many as the cores hold; 1 on a GPU)"
+    )
+    add.add_argument("--params", type=Path, help="JSON from `leandnn params`, instead of params.yaml")
+    add.set_defaults(run=_reference)
 
     add = commands.add_parser("bench", help="measure speed against peers")
     add.add_argument("name", help="e.g. train-step")
@@ -118,11 +139,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _data(arguments: argparse.Namespace) -> int:
     from leandnn.data import sources
+    from leandnn.data.prepared import DATASETS
 
-    if arguments.name not in sources.DATASETS:
-        raise LeandnnError(
-            f"data set {arguments.name!r} is unknown, expected one of {', '.join(sources.DATASETS)}"
-        )
+    if arguments.name not in DATASETS:
+        raise LeandnnError(f"data set {arguments.name!r} is unknown, expected one of {', '.join(DATASETS)}")
     if arguments.action == "fetch":
         sources.fetch(arguments.name)
     else:
@@ -131,57 +151,73 @@ def _data(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _comparisons(paper: str) -> dict[str, Comparison]:
+    comparisons: dict[str, Comparison] = importlib.import_module(f"leandnn.{paper}.study").COMPARISONS
+    return comparisons
+
+
 def find_comparison(paper: str, name: str) -> Comparison:
     """The comparison `name` of a wing; LeandnnError names what there is."""
     if paper not in WINGS:
         raise LeandnnError(f"paper {paper!r} is unknown, expected one of {', '.join(WINGS)}")
-    comparisons = importlib.import_module(f"leandnn.{paper}.study").COMPARISONS
+    comparisons = _comparisons(paper)
     if name not in comparisons:
         raise LeandnnError(
             f"comparison {name!r} of {paper} is unknown, expected one of {', '.join(comparisons)}"
         )
-    comparison: Comparison = comparisons[name]
-    return comparison
+    return comparisons[name]
 
 
-def _budget(arguments: argparse.Namespace, params: Params) -> TrainBudget:
-    """The profile's budget with what the command line says instead, checked like params.yaml itself."""
-    from leandnn.params import TrainBudget, parse
+def _positive(name: str, value: int | None) -> None:
+    if value is not None and not 1 <= value <= 1024:
+        raise LeandnnError(f"leandnn {name} is {value}, expected a value in [1, 1024]")
 
-    profile = params.profile(arguments.profile)
-    budget: TrainBudget = getattr(getattr(profile, arguments.paper), arguments.comparison)
-    names = [f.name for f in fields(TrainBudget)]
-    said = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    data = {f: getattr(replace(budget), f) for f in names} | said
-    return parse(TrainBudget, data | {"seeds": list(data["seeds"])}, "leandnn train")
+
+def _budget(arguments: argparse.Namespace) -> tuple[TrainBudget, int]:
+    """Budget and threads: the profile's, with what the command line says instead, checked like params.yaml.
+
+    A worker's command line says all of it, so it needs no params.yaml (and no YAML parser).
+    """
+    from leandnn import params as parameters
+
+    said = {f.name: getattr(arguments, f.name) for f in fields(parameters.TrainBudget)}
+    if None in (*said.values(), arguments.threads):
+        profile = parameters.load().profile(arguments.profile)
+        budget = getattr(getattr(profile, arguments.paper), arguments.comparison)
+        said = {name: getattr(budget, name) if value is None else value for name, value in said.items()}
+    threads: int = profile.threads if arguments.threads is None else arguments.threads
+    said["seeds"] = list(said["seeds"])
+    return parameters.parse(parameters.TrainBudget, said, "leandnn train"), threads
+
+
+def _worker_command(
+    paper: str, comparison: str, threads: int, device: str
+) -> Callable[[Run, str], list[str]]:
+    """Makes the command line that trains one run of a comparison."""
+
+    def command(run: Run, key: str) -> list[str]:
+        spent = [f"--{name}={value}" for name, value in run.spent().items()]
+        return [
+            sys.executable, "-m", "leandnn", "train", paper, comparison, "--run", run.name, "--key", key,
+            "--seeds", str(run.seed), "--threads", str(threads), "--device", device, *spent,
+        ]  # fmt: skip
+
+    return command
 
 
 def _train(arguments: argparse.Namespace) -> int:
     comparison = find_comparison(arguments.paper, arguments.comparison)
-    from leandnn import params as parameters
-    from leandnn.data import sources
+    from leandnn.data import prepared
     from leandnn.train import runner, workers
 
-    params = parameters.load()
-    budget = _budget(arguments, params)
-    threads = params.profile(arguments.profile).threads if arguments.threads is None else arguments.threads
-    for name, value in (("threads", threads), ("workers", arguments.workers)):
-        if value is not None and not 1 <= value <= 1024:
-            raise LeandnnError(f"leandnn train.{name} is {value}, expected a value in [1, 1024]")
+    budget, threads = _budget(arguments)
+    _positive("train.threads", threads)
+    _positive("train.workers", arguments.workers)
     if arguments.only is not None:
         workers.die_with_parent()
         run = next(run for run in comparison.runs(budget) if run.name == arguments.only)
         runner.train_one(run, arguments.key, threads, arguments.device, _throttled(workers.report))
         return 0
-
-    def command(run: Any, key: str) -> list[str]:
-        spent = [f"--{k}={v}" for k, v in run.spent().items()]
-        return [
-            sys.executable, "-m", "leandnn", "train", arguments.paper, arguments.comparison,
-            "--run", run.name, "--key", key, "--seeds", str(run.seed), "--threads", str(threads),
-            "--device", arguments.device, *spent,
-        ]  # fmt: skip
-
     out = runner.train_comparison(
         comparison,
         budget,
@@ -190,12 +226,64 @@ def _train(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         out=arguments.out,
         fresh=arguments.fresh,
-        data_digests={name: sources.digest(name) for name in comparison.data},
-        worker_command=command,
+        data_digests={name: prepared.digest(name) for name in comparison.data},
+        worker_command=_worker_command(arguments.paper, arguments.comparison, threads, arguments.device),
     )
     print(
         f"{arguments.paper}/{arguments.comparison}: {len(comparison.runs(budget))} runs in {paths.relative(out)}"
     )
+    return 0
+
+
+def _params(arguments: argparse.Namespace) -> int:
+    from leandnn import params as parameters
+    from leandnn.train import reference
+
+    print(json.dumps({"params": asdict(parameters.load()), "commit": reference.commit()}, indent=2))
+    return 0
+
+
+def find_studies(names: Sequence[str]) -> list[Comparison]:
+    """Comparisons by study name ("bf16-vision"), paper ("bf16") or "all"; LeandnnError names what there is."""
+    known = {f"{wing}-{c}": (wing, c) for wing in WINGS for c in _comparisons(wing)}
+    chosen: dict[str, tuple[str, str]] = {}
+    for name in names:
+        matching = {k: v for k, v in known.items() if name in (k, v[0], "all")}
+        if not matching:
+            raise LeandnnError(f"study {name!r} is unknown, expected all, {', '.join((*WINGS, *known))}")
+        chosen |= matching
+    return [find_comparison(*place) for place in chosen.values()]
+
+
+def _reference(arguments: argparse.Namespace) -> int:
+    comparisons = find_studies(arguments.studies)
+    from leandnn import params as parameters
+    from leandnn.train import reference
+
+    _positive("reference.workers", arguments.workers)
+    if not 0 < arguments.minutes < 1e6:
+        raise LeandnnError(f"leandnn reference.minutes is {arguments.minutes:g}, expected a value above 0")
+    if arguments.params is None:
+        profile, made_by = parameters.load().profile(arguments.profile), reference.commit()
+    else:
+        params, made_by = parameters.load_json(arguments.params)
+        profile = params.profile(arguments.profile)
+
+    def command(run: Run, key: str) -> list[str]:
+        comparison = run.comparison
+        return _worker_command(comparison.paper, comparison.name, profile.threads, arguments.device)(run, key)
+
+    missing = reference.run_studies(
+        comparisons,
+        arguments.profile,
+        profile,
+        device=arguments.device,
+        minutes=arguments.minutes,
+        workers=arguments.workers,
+        made_by=made_by,
+        worker_command=command,
+    )
+    print(f"{missing} runs are still missing; the same command goes on" if missing else "nothing is missing")
     return 0
 
 
@@ -230,9 +318,11 @@ def _notebook(arguments: argparse.Namespace) -> int:
 
 
 def _claims(arguments: argparse.Namespace) -> int:
-    from leandnn.report import claims, render
+    from leandnn.report import claims, evidence, render
 
     results = claims.compute(paths.ROOT)
+    for problem in evidence.problems(paths.ROOT):
+        print(f"leandnn: warning: {problem}", file=sys.stderr)
     if arguments.write:
         from leandnn.report import readme
 

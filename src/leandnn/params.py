@@ -8,6 +8,7 @@ rounding policy) stands in each wing's study.py. A profile's values reach the pr
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from dataclasses import dataclass, field
@@ -160,7 +161,25 @@ def read_yaml(path: Path) -> Any:
 def load(path: Path | None = None) -> Params:
     """Read and check params.yaml; LeandnnError names the first bad key."""
     path = path or paths.PARAMS
-    params = parse(Params, read_yaml(path), path.name)
+    return _checked(read_yaml(path), path)
+
+
+def load_json(path: Path) -> tuple[Params, str]:
+    """What `leandnn params` printed: the parameters, checked alike, and the commit they belong to."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        data, commit = document["params"], str(document["commit"])
+    except OSError as error:
+        raise LeandnnError(f"cannot read {paths.relative(path)}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise LeandnnError(
+            f"{paths.relative(path)} holds no parameters ({error}), expected the output of `leandnn params`"
+        ) from error
+    return _checked(data, path), commit
+
+
+def _checked(data: Any, path: Path) -> Params:
+    params = parse(Params, data, path.name)
     if params.active not in [getattr(params, name) for name in PROFILES]:
         raise LeandnnError(f"{path.name}.active equals no profile, expected an alias such as *laptop")
     return params

@@ -24,8 +24,11 @@ def _find_root() -> Path:
 
 ROOT = _find_root()
 PACKAGE = Path(__file__).resolve().parent
-RAW = ROOT / "data" / "raw"
-PREPARED = ROOT / "data" / "prepared"
+DATA = Path(
+    os.environ.get("LEANDNN_DATA", ROOT / "data")
+).resolve()  # elsewhere where the checkout must stay small
+RAW = DATA / "raw"
+PREPARED = DATA / "prepared"
 RUNS = ROOT / "runs"
 BUILD = ROOT / "build"
 CHECKPOINTS = BUILD / "checkpoints"

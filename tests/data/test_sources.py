@@ -31,6 +31,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from leandnn.data import archives, sources
+from leandnn.data import prepared as prepared_file
 from leandnn.data.prepared import Dataset, Package
 from leandnn.errors import LeandnnError
 
@@ -742,7 +743,7 @@ def test_an_unknown_name_is_told_with_those_there_are(function: Callable[[str], 
 def test_digest_is_that_of_the_whole_prepared_file(tiny: Tiny):
     prepare_from_official(tiny)
     path = tiny.fetch()
-    assert sources.digest("tiny", tiny.prepared) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert prepared_file.digest("tiny", tiny.prepared) == hashlib.sha256(path.read_bytes()).hexdigest()
     path.unlink()
     with pytest.raises(LeandnnError, match=r"run `leandnn data fetch tiny`$"):
-        sources.digest("tiny", tiny.prepared)
+        prepared_file.digest("tiny", tiny.prepared)

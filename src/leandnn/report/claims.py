@@ -50,6 +50,7 @@ NOT_MEASURED = "not measured"
 WORDS = (REPRODUCED, BETTER, PARTLY, UNDECIDED, NOT_REPRODUCED, NOT_MEASURED)
 
 NOT_COUNTED = "not counted"
+STALE = "stale"
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ def judge(rule: Rule, evidence: Evidence) -> Finding:
         verdict, why = _decide(rule, low, high)
     if pairs.left_out:
         why += f" ({NOT_COUNTED}: {', '.join(pairs.left_out)})"
+    if pairs.stale:
+        why += f" ({STALE}: {'; '.join(pairs.stale)})"
     detail = f"{rule.metric}: {why}"
     return Finding(verdict, n, rule.n, estimate, low, high, _unit(rule), detail, pairs.folders)
 

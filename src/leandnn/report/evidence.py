@@ -2,8 +2,10 @@
 
 Scale `laptop` is what the pipeline made: `runs/<paper>/<comparison>/<arm>-s<seed>/metrics.json`, an object
 with paper, comparison, arm, seed, budget (what was spent, e.g. epochs) and metrics (name to number). The
-scales `desk@<machine>` and `paper@<machine>` are measured outside the pipeline, in files under
-`reference/`; `evidence_by_scale` is where their reader joins.
+scales `desk@<machine>` and `paper@<machine>` are measured outside the pipeline by `leandnn reference`, in
+`reference/<machine>/<study>.json` (format: train/record.py). A file or record there that cannot be trusted
+is refused and named by `problems`; one made by other code, or with another budget than params.yaml's, counts
+but is called stale.
 
 An arm (all runs that differ by the seed only) is called by its path, e.g. `bf16/vision/fp32`. A run of the
 smoke profile (a sliver of the data, to see that everything works) is never evidence.
@@ -11,6 +13,7 @@ smoke profile (a sliver of the data, to see that everything works) is never evid
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +23,8 @@ from typing import Any, NoReturn
 
 from leandnn.errors import LeandnnError
 from leandnn.params import read_yaml
+from leandnn.train import record
+from leandnn.train.study import code_digest
 
 LAPTOP = "laptop"
 SMOKE = "smoke"
@@ -29,20 +34,25 @@ KEYS = ("paper", "comparison", "arm", "seed", "budget", "metrics")
 
 @dataclass(frozen=True)
 class Run:
-    """One trained run: arm (`paper/comparison/arm`), seed, budget, metrics, and its folder below the root."""
+    """One trained run: arm (`paper/comparison/arm`), seed, budget, metrics, and where it lies below the root.
+
+    `stale` says what has changed since it was made, empty when nothing has.
+    """
 
     arm: str
     seed: int
     budget: Mapping[str, object]
     metrics: Mapping[str, float]
     folder: str
+    stale: str = ""
 
 
 @dataclass(frozen=True)
 class Pairs:
     """Values of one metric in both arms, seed by seed, with the run folders they came from.
 
-    `left_out` says, in words, which runs do not count and why; empty when all do.
+    `left_out` says, in words, which runs do not count and why; empty when all do. `stale` says what has
+    changed since the runs were made.
     """
 
     seeds: tuple[int, ...]
@@ -50,6 +60,7 @@ class Pairs:
     treatment: tuple[float, ...]
     folders: tuple[str, ...]
     left_out: tuple[str, ...]
+    stale: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class Evidence:
             "of the smoke profile": sum(run.arm in (control, treatment) for run in self.smoke),
             "without a partner": len(sides[0].keys() ^ sides[1].keys()),
             f"in pairs without {metric}": 2 * (len(both) - len(measured)),
-            "in pairs of another budget": 2 * (len(measured) - len(kept)),
+            "in pairs of another budget or code": 2 * (len(measured) - len(kept)),
         }
         return Pairs(
             seeds=tuple(a.seed for a, _ in kept),
@@ -82,15 +93,86 @@ class Evidence:
             treatment=tuple(b.metrics[metric] for _, b in kept),
             folders=tuple(run.folder for pair in kept for run in pair),
             left_out=tuple(f"{n} run{'s' * (n > 1)} {why}" for why, n in counts.items() if n),
+            stale=tuple(sorted({run.stale for pair in kept for run in pair if run.stale})),
         )
 
 
 def evidence_by_scale(root: Path) -> dict[str, Evidence]:
     """What was measured at each scale, `laptop` first and always there (empty without runs).
 
-    LeandnnError for a metrics file that cannot be trusted, naming it.
+    LeandnnError for a metrics file of the pipeline that cannot be trusted, naming it.
     """
-    return {LAPTOP: _laptop(root)}
+    by_scale: dict[str, list[Run]] = {}
+    for scale, run in _reference(root)[0]:
+        by_scale.setdefault(scale, []).append(run)
+    return {LAPTOP: _laptop(root)} | {
+        scale: Evidence(scale, tuple(by_scale[scale])) for scale in sorted(by_scale)
+    }
+
+
+def problems(root: Path) -> list[str]:
+    """A sentence for each reference file or record that is refused."""
+    return _reference(root)[1]
+
+
+def _reference(root: Path) -> tuple[list[tuple[str, Run]], list[str]]:
+    """(scale, run) of every trusted record under reference/, and what was refused."""
+    found: list[tuple[str, Run]] = []
+    refused: list[str] = []
+    for path in sorted((root / "reference").glob("*/*.json")):
+        if path.name == "cost.json" or path.name.startswith("bench-"):
+            continue
+        try:
+            document, bad_records = record.read(path)
+        except LeandnnError as error:
+            refused.append(str(error))
+            continue
+        refused += bad_records
+        current = _Current(root)
+        for key, entry in document["runs"].items():
+            where = f"{path.relative_to(root).as_posix()}#{key}"
+            try:
+                metrics = _metrics(where, entry["metrics"])
+            except LeandnnError as error:
+                refused.append(str(error))
+                continue
+            arm = f"{entry['paper']}/{entry['comparison']}/{entry['arm']}"
+            # Runs of unequal code or torch are no pair; the budget carries what must agree.
+            made = {**entry["budget"], "code": entry["code"], "torch": entry["versions"].get("torch")}
+            run = Run(arm, entry["seed"], made, metrics, where, current.stale(entry))
+            found.append((f"{entry['profile']}@{path.parent.name}", run))
+    return found, refused
+
+
+class _Current:
+    """Today's code and budgets, to see what is stale."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.stages = read_yaml(root / "dvc.yaml")["stages"] if (root / "dvc.yaml").is_file() else {}
+        self.params = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else {}
+
+    @functools.cache  # noqa: B019 - lives as long as one call of _reference
+    def code(self, paper: str) -> str | None:
+        """Digest of the code that decides a paper's runs: what its train stage depends on."""
+        stage = self.stages.get(f"train-{paper}")
+        if stage is None:
+            return None
+        deps = stage.get("do", stage)["deps"]
+        prefix = "src/leandnn/"
+        code = [dep.removeprefix(prefix) for dep in deps if dep.startswith(prefix)]
+        return code_digest(code)
+
+    def stale(self, entry: Mapping[str, Any]) -> str:
+        """What has changed since a record was made, in words."""
+        code = self.code(entry["paper"])
+        if code is not None and code != entry["code"]:
+            return f"made by other code than today's (commit {entry['commit'][:8]})"
+        profile = self.params.get(entry["profile"], {}).get(entry["paper"], {}).get(entry["comparison"], {})
+        for key, value in entry["budget"].items():
+            if key in profile and profile[key] != value:
+                return f"made with {key} = {value}, params.yaml has {profile[key]}"
+        return ""
 
 
 def _laptop(root: Path) -> Evidence:
@@ -127,11 +209,15 @@ def _read_run(path: Path, root: Path) -> Run:
     for key, value in (("budget", budget), ("metrics", metrics)):
         if not isinstance(value, dict):
             raise LeandnnError(f"{name} has a {type(value).__name__} as {key}, expected an object")
+    return Run(f"{paper}/{comparison}/{arm}", seed, budget, _metrics(name, metrics), folder)
+
+
+def _metrics(where: str, metrics: Mapping[str, object]) -> dict[str, float]:
+    """The metrics as floats; LeandnnError for one that is no finite number."""
     for key, value in metrics.items():
         if not _is_finite_number(value):
-            raise LeandnnError(f"{name} has {key} = {value!r:.60}, expected a finite number")
-    values = {key: float(value) for key, value in metrics.items()}
-    return Run(f"{paper}/{comparison}/{arm}", seed, budget, values, folder)
+            raise LeandnnError(f"{where} has {key} = {value!r:.60}, expected a finite number")
+    return {key: float(value) for key, value in metrics.items() if isinstance(value, int | float)}
 
 
 def _is_finite_number(value: object) -> bool:

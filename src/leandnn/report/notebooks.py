@@ -129,7 +129,8 @@ def execute(source: Path, target: Path, *, timeout: int = 600) -> Path:
             record_timing=False,
             coalesce_streams=True,
             progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=40"],  # its warning about local TCP is no news here
+            # What goes wrong in a cell comes back as its output; the kernel's own log would repeat it.
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
         shutil.rmtree(target, ignore_errors=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from leandnn.errors import LeandnnError
-from leandnn.report.claims import BETTER, NOT_COUNTED, NOT_MEASURED, REPRODUCED, Result, table
+from leandnn.report.claims import BETTER, NOT_COUNTED, NOT_MEASURED, REPRODUCED, STALE, Result, table
 
 WIDTH = 100
 LEGEND = "More is better; pp: percentage points; [ ]: 90 % interval (for a confidence of 95 %); n: pairs."
@@ -72,7 +72,8 @@ def _cell(row: Mapping[str, str]) -> str:
 def _why(row: Mapping[str, str]) -> str:
     """The detail where a reader must ask for it: evidence that does not show the claim, or does not count."""
     measured = row["verdict"] != NOT_MEASURED or NOT_COUNTED in row["detail"]
-    return row["detail"] if measured and row["verdict"] not in (REPRODUCED, BETTER) else ""
+    shown = row["verdict"] in (REPRODUCED, BETTER) and f"({STALE}: " not in row["detail"]
+    return row["detail"] if measured and not shown else ""
 
 
 def _row(cells: Sequence[str]) -> str:

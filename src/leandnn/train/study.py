@@ -80,7 +80,7 @@ class Run:
 def code_digest(code: Sequence[str], package: Path = paths.PACKAGE) -> str:
     """SHA-256 over names and bytes of the source files among `code` (files, or folders with all below)."""
     digest = hashlib.sha256()
-    for entry in code:
+    for entry in sorted(code):
         target = package / entry
         files = sorted(target.rglob("*")) if target.is_dir() else [target]
         for file in files:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
-
 from leandnn.errors import LeandnnError
+
+try:
+    from tqdm import tqdm
+except ImportError:  # a machine with only torch and numpy shows plain lines
+    tqdm = None  # type: ignore[assignment,misc]
 
 EVENT = "@progress "
 
@@ -46,11 +52,23 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_jobs(jobs: list[Job], workers: int, threads: int) -> None:
+def run_jobs(
+    jobs: list[Job],
+    workers: int,
+    threads: int,
+    *,
+    may_start: Callable[[Job], bool] = lambda job: True,
+    on_done: Callable[[Job], None] = lambda job: None,
+    stop_at: float = math.inf,
+) -> None:
     """Run all jobs, at most `workers` at once, each with `threads` threads; show their progress.
 
+    - may_start: asked before a job is started; a job that may not is skipped.
+    - on_done: called in this process when a job has ended well.
+    - stop_at: time.monotonic() at which running jobs are stopped (their checkpoints stay).
+
     On a terminal there is a bar per worker, elsewhere a line per epoch. Raises LeandnnError with the
-    worker's own sentence when one fails; the others are stopped (their checkpoints stay).
+    worker's own sentence when one fails; the others are stopped.
     """
     waiting, running = list(jobs), list[Job]()
     lines: queue.Queue[tuple[Job, str | None]] = queue.Queue()
@@ -59,13 +77,22 @@ def run_jobs(jobs: list[Job], workers: int, threads: int) -> None:
         while waiting or running:
             while waiting and len(running) < workers:
                 job = waiting.pop(0)
-                _start(job, threads, lines)
-                running.append(job)
-            job, line = lines.get()
+                if may_start(job):
+                    _start(job, threads, lines)
+                    running.append(job)
+            if not running:
+                break
+            try:
+                job, line = lines.get(
+                    timeout=None if stop_at == math.inf else max(0.0, stop_at - time.monotonic())
+                )
+            except queue.Empty:
+                break
             if line is None:
                 running.remove(job)
                 screen.finished(job)
                 _check(job)
+                on_done(job)
             elif line.startswith(EVENT):
                 screen.show(job, *json.loads(line.removeprefix(EVENT)))
             else:
@@ -112,7 +139,7 @@ class _Screen:
     """Bars on a terminal; elsewhere one line whenever a run's text changes (once an epoch)."""
 
     def __init__(self, workers: int) -> None:
-        self.terminal = sys.stderr.isatty()
+        self.terminal = sys.stderr.isatty() and tqdm is not None
         self.free = list(range(workers))
         self.bars: dict[str, tqdm[Any]] = {}
         self.texts: dict[str, str] = {}

@@ -1,0 +1,87 @@
+"""Result files of studies run outside the pipeline: reference/<machine>/<paper>-<comparison>.json.
+
+One file per study and machine: {"format": 1, "study", "machine": card, "runs": {"<profile>/<run>": record}}.
+A record says what the run's result depends on (budget, code, data, threads, device, versions, commit) and
+carries a digest of itself, so that an edit by hand is seen. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from leandnn.errors import LeandnnError
+from leandnn.files import write_json
+from leandnn.paths import relative
+
+FORMAT = 1
+KEYS = (
+    "profile", "paper", "comparison", "arm", "seed", "budget", "threads", "device", "settings", "metrics",
+    "best", "history", "parameters", "steps", "weights_sha256", "seconds", "peak_mib", "code", "data",
+    "versions", "commit",
+)  # fmt: skip
+
+
+def digest(record: dict[str, Any]) -> str:
+    """SHA-256 over a record's canonical JSON, its own `sha256` left out."""
+    content = {key: value for key, value in record.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def signed(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with its digest."""
+    return {**record, "sha256": digest(record)}
+
+
+def problem(record: Any) -> str | None:
+    """Why a record cannot be trusted, in words, or None."""
+    if not isinstance(record, dict):
+        return f"it is a {type(record).__name__}, expected an object"
+    if missing := [key for key in (*KEYS, "sha256") if key not in record]:
+        return f"it lacks {', '.join(missing)}"
+    if (found := digest(record)) != record["sha256"]:
+        return f"its SHA-256 is {found[:12]}…, expected {str(record['sha256'])[:12]}… (edited by hand?)"
+    return None
+
+
+def read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """A study's file, and a sentence for each record that is refused (it is left out).
+
+    LeandnnError where the file as a whole cannot be used: half-written, NaN, another format.
+    """
+    name = relative(path)
+
+    def refuse(constant: str) -> float:
+        raise LeandnnError(f"{name} holds {constant}, expected finite numbers only")
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except OSError as error:
+        raise LeandnnError(f"cannot read {name}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise LeandnnError(f"{name} is not whole JSON ({error}); restore it or delete it") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise LeandnnError(f"{name} has format {found!r}, expected {FORMAT}")
+    if not isinstance(document.get("runs"), dict):
+        raise LeandnnError(f"{name} has {type(document.get('runs')).__name__} as runs, expected an object")
+    problems, runs = [], {}
+    for key, record in document["runs"].items():
+        if (why := problem(record)) is None:
+            runs[key] = record
+        else:
+            problems.append(f"{name}: run {key} is refused, {why}")
+    return {**document, "runs": runs}, problems
+
+
+def merge(path: Path, study: str, card: dict[str, Any], key: str, record: dict[str, Any]) -> None:
+    """Add or replace one run in a study's file, atomically; the caller holds the study's lock."""
+    document: dict[str, Any] = {"runs": {}}
+    if path.exists():
+        document, problems = read(path)
+        if problems:
+            raise LeandnnError(f"{problems[0]}; restore or delete it before anything is added")
+    runs = {**document["runs"], key: signed(record)}
+    write_json(path, {"format": FORMAT, "study": study, "machine": card, "runs": runs})
