@@ -18,6 +18,7 @@ LEVELS = [
     {"files"},
     {"params", "runtime", "machine"},
     {"kernels"},
+    {"probe"},
     {"data", "models"},
     {"train"},
     {"blocksparse"},

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from leandnn import doctor, machine, runtime
+from leandnn import doctor, machine, probe, runtime
 
 
 def test_configure_sets_threads_and_makes_random_numbers_repeat():
@@ -39,7 +39,12 @@ def test_the_machine_card_holds_no_host_or_user_name():
     assert re.fullmatch(r"[a-z0-9-]+", card["name"])
     assert card["cores"] >= 1
     assert card["versions"]["torch"] == torch.__version__
-    assert set(card) == {"name", "cpu", "cores", "isa", "memory_gib", "gpus", "system", "versions"}
+    keys = {"name", "cpu", "cores", "isa", "caches", "memory_gib", "gpus", "system", "versions"}
+    assert set(card) == keys
+    measured = probe.card()
+    assert set(measured) == keys | {"fma_peak_gflops", "copy_gbytes"}
+    assert 1 < measured["fma_peak_gflops"] < 1000
+    assert 1 < measured["copy_gbytes"] < 1000
 
 
 def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(

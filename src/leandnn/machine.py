@@ -69,6 +69,18 @@ def instruction_sets() -> list[str]:
     return [isa for isa in known if isa in present]
 
 
+def caches() -> dict[str, str]:
+    """Sizes of the first core's caches, e.g. {"L1d": "32K", "L2": "1024K"}; empty where the system is silent."""
+    found = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = ((index / part).read_text().strip() for part in ("level", "type", "size"))
+        except OSError:
+            continue
+        found[f"L{level}" + {"Data": "d", "Instruction": "i"}.get(kind, "")] = size
+    return found
+
+
 def name(device: str = "cpu") -> str:
     """A short name for `reference/<machine>/`: of the GPU for a cuda device, else of the CPU and core count."""
     if device.startswith("cuda"):
@@ -94,7 +106,7 @@ def versions() -> dict[str, str]:
 
 
 def card(device: str = "cpu") -> dict[str, Any]:
-    """What a bench or a reference result was measured on (no host name, no user)."""
+    """What a bench or a reference result was measured on (no host name, no user); see probe.card for rates."""
     try:
         memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     except (ValueError, OSError):
@@ -104,6 +116,7 @@ def card(device: str = "cpu") -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": cores(),
         "isa": instruction_sets(),
+        "caches": caches(),
         "memory_gib": round(memory_gib, 1),
         "gpus": gpu_names(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from leandnn import machine, paths
+from leandnn import machine, paths, probe
 from leandnn.errors import LeandnnError
 
 # name → module of this package with rows(quick) and summary(rows)
@@ -31,7 +31,7 @@ def run(
 
     module = importlib.import_module(f"leandnn.bench.{BENCHES[name]}")
     rows = module.rows(quick)
-    result = {"machine": machine.card(), "rows": rows}
+    result = {"machine": probe.card(), "rows": rows}
     print(timing.table(rows))
     print(module.summary(rows))
     targets = [file] if file else []

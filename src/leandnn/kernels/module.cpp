@@ -15,12 +15,16 @@
 namespace nb = nanobind;
 
 using RoundFn = void (*)(const uint32_t *, uint32_t *, size_t);
+using FmaFn = double (*)(long, float *);
 
 extern "C" {
 void leandnn_round_bf16_baseline(const uint32_t *, uint32_t *, size_t);
+double leandnn_fma_baseline(long, float *);
 #if defined(__x86_64__)
 void leandnn_round_bf16_avx2(const uint32_t *, uint32_t *, size_t);
 void leandnn_round_bf16_avx512(const uint32_t *, uint32_t *, size_t);
+double leandnn_fma_avx2(long, float *);
+double leandnn_fma_avx512(long, float *);
 #endif
 }
 
@@ -41,23 +45,28 @@ std::vector<std::string> supported() {
   return isas;
 }
 
-RoundFn round_bf16_for(const std::string &isa) {
+// One implementation of every kernel.
+struct Table {
+  std::string isa;
+  RoundFn round_bf16;
+  FmaFn fma;
+};
+
+Table table_for(const std::string &isa) {
 #if defined(__x86_64__)
-  if (isa == "avx512") return leandnn_round_bf16_avx512;
-  if (isa == "avx2") return leandnn_round_bf16_avx2;
+  if (isa == "avx512") return {isa, leandnn_round_bf16_avx512, leandnn_fma_avx512};
+  if (isa == "avx2") return {isa, leandnn_round_bf16_avx2, leandnn_fma_avx2};
 #endif
-  return leandnn_round_bf16_baseline;
+  return {"baseline", leandnn_round_bf16_baseline, leandnn_fma_baseline};
 }
 
-// Chosen once by dispatch.py; selecting an instruction set the CPU lacks is refused there and here.
-std::string selected_isa = "baseline";
-RoundFn round_bf16_fn = leandnn_round_bf16_baseline;
+// Chosen by dispatch.py; selecting an instruction set the CPU lacks is refused there and here.
+Table table = table_for("baseline");
 
 void select_isa(const std::string &isa) {
   for (const auto &known : supported())
     if (known == isa) {
-      round_bf16_fn = round_bf16_for(isa);
-      selected_isa = isa;
+      table = table_for(isa);
       return;
     }
   throw std::invalid_argument("this CPU cannot run the instruction set " + isa);
@@ -67,14 +76,22 @@ void select_isa(const std::string &isa) {
 
 NB_MODULE(_native, m) {
   m.def("supported", &supported, "Instruction sets this CPU can run, slowest first.");
-  m.def("selected", [] { return selected_isa; }, "The instruction set in use.");
+  m.def("selected", [] { return table.isa; }, "The instruction set in use.");
   m.def("select", &select_isa, nb::arg("isa"), "Choose the instruction set of all later calls.");
   m.def(
       "round_bf16",
       [](uintptr_t src, uintptr_t dst, size_t n) {
         nb::gil_scoped_release release;
-        round_bf16_fn(reinterpret_cast<const uint32_t *>(src), reinterpret_cast<uint32_t *>(dst), n);
+        table.round_bf16(reinterpret_cast<const uint32_t *>(src), reinterpret_cast<uint32_t *>(dst), n);
       },
       nb::arg("src"), nb::arg("dst"), nb::arg("n"),
       "Round n float32 values at address src to BF16 (nearest even), as float32 at dst (src itself, or disjoint).");
+  m.def(
+      "fma",
+      [](long rounds) {
+        nb::gil_scoped_release release;
+        float sink[2] = {0.999f, 0.001f};
+        return table.fma(rounds, sink);
+      },
+      nb::arg("rounds"), "Run fused multiply-adds and return how many floating-point operations they were.");
 }

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leandnn import machine, paths
+from leandnn import machine, paths, probe
 from leandnn.data import prepared
 from leandnn.errors import LeandnnError
 from leandnn.kernels import dispatch
@@ -88,7 +88,7 @@ def run_studies(
             "the compiled kernels are not installed here: the slower reference kernels serve instead",
             flush=True,
         )
-    card = machine.card(device)
+    card = probe.card(device)
     folder = paths.REFERENCE / machine.name(device)
     threads = profile.threads
     digests = {name: prepared.digest(name) for c in comparisons for name in c.data}

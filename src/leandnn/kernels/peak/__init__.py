@@ -1,0 +1,1 @@
+"""The machine's fused multiply-add peak, against which kernels are judged."""
