@@ -110,6 +110,8 @@ def judge(rule: Rule, evidence: Evidence) -> Finding:
         verdict, why = UNDECIDED, "no interval from one pair"
     else:
         verdict, why = _decide(rule, low, high)
+        if verdict == UNDECIDED and isinstance(rule, Equivalence):
+            why += f"; {_power(rule, pairs)}"
     if pairs.left_out:
         why += f" ({NOT_COUNTED}: {', '.join(pairs.left_out)})"
     if pairs.stale:
@@ -133,6 +135,19 @@ def _measure(rule: Rule, pairs: Pairs) -> tuple[float, float | None, float | Non
         return ratio.ratio, ratio.low, ratio.high
     difference = statistics.paired_difference(good, bad, level)
     return difference.mean, difference.low, difference.high
+
+
+def _power(rule: Equivalence, pairs: Pairs) -> str:
+    """What this study could have shown, had there been no difference at all, and what would be enough."""
+    from leandnn.report import statistics
+
+    sd = statistics.paired_difference(pairs.treatment, pairs.control).sd or 0.0
+    alpha, n = 1 - rule.confidence, len(pairs.seeds)
+    power = statistics.tost_power(n, sd, rule.margin, alpha)
+    enough = statistics.required_n(sd, rule.margin, alpha)
+    return f"at this spread {n} pairs show equality with {power:.0%} power, {enough} would with 80%".replace(
+        "%", " %"
+    )
 
 
 def _decide(rule: Rule, low: float, high: float) -> tuple[str, str]:

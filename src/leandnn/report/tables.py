@@ -5,24 +5,37 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-from leandnn.errors import LeandnnError
-from leandnn.paths import relative
 
 
 def _read(path: Path) -> Any:
     def refuse(constant: str) -> float:
         raise ValueError(f"it holds {constant}")
 
-    try:
-        return json.loads(path.read_text(), parse_constant=refuse)
-    except (OSError, ValueError) as error:
-        raise LeandnnError(
-            f"{relative(path)} cannot be used: {error}, expected a JSON file without NaN"
-        ) from error
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def _table(
+    root: Path, file: str, head: list[str], rows_of: Callable[[Any], list[list[str]]], otherwise: str
+) -> str:
+    """The rows of every machine's `file` under one head; a file that cannot be used is named below."""
+    rows, refused = [], []
+    for path in sorted((root / "reference").glob(f"*/{file}")):
+        try:
+            rows += rows_of(_read(path))
+        except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+            refused.append(
+                f"`{path.relative_to(root).as_posix()}` is refused ({type(error).__name__}: {error})."
+            )
+    lines = (
+        ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
+        if rows
+        else [otherwise]
+    )
+    return "\n".join([*lines, *(["", *refused] if refused else [])])
 
 
 def machine(card: dict[str, Any]) -> str:
@@ -39,90 +52,75 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def commands(root: Path) -> str:
     """Minutes, disk and memory of `make repro` and `make test`, per machine that measured them."""
-    rows = []
-    for path in sorted((root / "reference").glob("*/bench-commands.json")):
-        content = _read(path)
-        for row in content["rows"]:
-            case = row["case"]
-            rows.append(
-                [
-                    f"`{case['command']}`",
-                    case["state"],
-                    _minutes(row["median_s"]),
-                    f"{case['disk_mib'] / 1024:.1f} GiB",
-                    f"{case['peak_mib'] / 1024:.1f} GiB",
-                    machine(content["machine"]),
-                ]
-            )
-    if not rows:
-        return "Not measured yet (`leandnn bench commands --reference`)."
-    return _markdown(["command", "starting from", "time", "disk", "peak memory", "machine"], rows)
+
+    def rows_of(content: Any) -> list[list[str]]:
+        return [
+            [
+                f"`{row['case']['command']}`",
+                row["case"]["state"],
+                _minutes(row["median_s"]),
+                f"{row['case']['disk_mib'] / 1024:.1f} GiB",
+                f"{row['case']['peak_mib'] / 1024:.1f} GiB",
+                machine(content["machine"]),
+            ]
+            for row in content["rows"]
+        ]
+
+    head = ["command", "starting from", "time", "disk", "peak memory", "machine"]
+    return _table(
+        root, "bench-commands.json", head, rows_of, "Not measured yet (`leandnn bench commands --reference`)."
+    )
 
 
 def training(root: Path) -> str:
     """Median time and peak memory of one training run, by comparison and arm, per machine."""
-    rows = []
-    for path in sorted((root / "reference").glob("*/cost.json")):
-        content = _read(path)
+
+    def rows_of(content: Any) -> list[list[str]]:
         groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for title, cost in content["runs"].items():
             groups[title.rsplit("-s", 1)[0]].append(cost)
-        for title, costs in sorted(groups.items()):
-            seconds = median(c["seconds"] for c in costs)
-            step = median(c["seconds_per_step"] for c in costs)
-            rows.append(
-                [
-                    f"`{title}`",
-                    str(len(costs)),
-                    _minutes(seconds),
-                    f"{step * 1e3:.0f} ms",
-                    f"{max(c['peak_mib'] for c in costs):,} MiB",
-                    machine(content["machine"]),
-                ]
-            )
-    if not rows:
-        return "Not measured yet (`dvc repro` writes it)."
-    return _markdown(
-        [
-            "runs",
-            "n",
-            "time of one, median, one thread",
-            "step, evaluation included",
-            "peak memory",
-            "machine",
-        ],
-        rows,
-    )
+        return [
+            [
+                f"`{title}`",
+                str(len(costs)),
+                _minutes(median(c["seconds"] for c in costs)),
+                f"{median(c['seconds_per_step'] for c in costs) * 1e3:.0f} ms",
+                f"{max(c['peak_mib'] for c in costs):,} MiB",
+                machine(content["machine"]),
+            ]
+            for title, costs in sorted(groups.items())
+        ]
+
+    head = [
+        "runs",
+        "n",
+        "time of one, median, one thread",
+        "step, evaluation included",
+        "peak memory",
+        "machine",
+    ]
+    return _table(root, "cost.json", head, rows_of, "Not measured yet (`dvc repro` writes it).")
 
 
 def train_step(root: Path) -> str:
     """What emulation costs, from bench-train-step.json, peers included."""
-    rows = []
-    for path in sorted((root / "reference").glob("*/bench-train-step.json")):
-        content = _read(path)
+
+    def rows_of(content: Any) -> list[list[str]]:
         fp32 = next(r["median_s"] for r in content["rows"] if r["impl"] == "torch.fp32")
-        for r in content["rows"]:
-            quartiles = f"{r['p25_s'] * 1e3:.1f} to {r['p75_s'] * 1e3:.1f}"
-            name = "**leandnn, BF16 emulated**" if r["impl"] == "leandnn" else f"`{r['impl']}`"
-            rows.append(
-                [
-                    name,
-                    f"{r['median_s'] * 1e3:.1f} ms ({quartiles})",
-                    f"{r['median_s'] / fp32:.2f}",
-                    f"{math.floor(r['rate']):,}",
-                    str(r["n"]),
-                    machine(content["machine"]),
-                ]
-            )
-    if not rows:
-        return "Not measured yet (`leandnn bench train-step --reference`)."
+        return [
+            [
+                "**leandnn, BF16 emulated**" if r["impl"] == "leandnn" else f"`{r['impl']}`",
+                f"{r['median_s'] * 1e3:.1f} ms ({r['p25_s'] * 1e3:.1f} to {r['p75_s'] * 1e3:.1f})",
+                f"{r['median_s'] / fp32:.2f}",
+                f"{math.floor(r['rate']):,}",
+                str(r["n"]),
+                machine(content["machine"]),
+            ]
+            for r in content["rows"]
+        ]
+
     head = [
         "one training step, batch 128, one thread",
         "median (quartiles)",
@@ -131,4 +129,10 @@ def train_step(root: Path) -> str:
         "n",
         "machine",
     ]
-    return _markdown(head, rows)
+    return _table(
+        root,
+        "bench-train-step.json",
+        head,
+        rows_of,
+        "Not measured yet (`leandnn bench train-step --reference`).",
+    )
