@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from leandnn.bf16 import Policy, emulate
 from leandnn.kernels import round_to
@@ -91,6 +94,59 @@ def test_functional_calls_are_rounded_however_their_arguments_are_passed(call):
     with emulate(nn.Identity(), Policy.paper()):
         y = call(x, w)
     assert close_to_rounded(y, rounded64(x) @ rounded64(w).t())
+
+
+def test_a_transposed_weight_is_still_a_weight_whose_gradient_stays_fp32():
+    torch.manual_seed(0)
+    layer, x = nn.Linear(8, 5, bias=False), torch.randn(3, 8, requires_grad=True)
+    with emulate(layer, Policy.paper()):
+        y = x @ layer.weight.t()
+    y.backward(torch.randn_like(y))
+    assert is_bf16(x.grad)
+    assert not is_bf16(layer.weight.grad)
+
+
+def test_one_weight_used_twice_sums_two_fp32_gradients():
+    torch.manual_seed(0)
+    layer, x = nn.Linear(6, 6, bias=False), torch.randn(4, 6)
+    with emulate(layer, Policy.paper()):
+        h = layer(x)
+        y = layer(h)
+    dy = torch.randn_like(y)
+    y.backward(dy)
+    wq, dyq, hq, xq = (rounded64(t) for t in (layer.weight, dy, h, x))
+    dh = rounded64((dyq @ wq).float())
+    exact = dyq.t() @ hq + dh.t() @ xq
+    assert torch.allclose(layer.weight.grad.double(), exact, rtol=1e-2, atol=1e-2)
+    assert not is_bf16(layer.weight.grad)
+
+
+def test_a_second_backward_pass_is_refused():
+    layer, x = nn.Linear(4, 4), torch.randn(2, 4, requires_grad=True)
+    with emulate(layer, Policy.paper()):
+        y = layer(x).sum()
+    (gradient,) = torch.autograd.grad(y, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def test_recomputed_activations_are_rounded_with_the_documented_context():
+    torch.manual_seed(0)
+    layer = nn.Linear(8, 8)
+
+    def contexts():
+        return nullcontext(), emulate(layer, Policy.paper())
+
+    gradients = []
+    for recompute in (False, True):
+        layer.zero_grad()
+        x = torch.linspace(-1, 1, 16).view(2, 8).requires_grad_()
+        with emulate(layer, Policy.paper()):
+            y = checkpoint(layer, x, use_reentrant=False, context_fn=contexts) if recompute else layer(x)
+        (y**2).sum().backward()
+        gradients.append((x.grad, layer.weight.grad.clone()))
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    assert torch.equal(gradients[0][1], gradients[1][1])
 
 
 def test_inputs_and_master_weights_are_left_untouched():

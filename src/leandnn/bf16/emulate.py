@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from leandnn.bf16.policy import Policy
@@ -68,6 +69,7 @@ class _Operand(torch.autograd.Function):
         return x.view_as(x) if fmt is None else round_to(x, fmt)
 
     @staticmethod
+    @once_differentiable  # rounding has no derivative: a second backward pass is refused, not left wrong
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = grads
         # In place: the product's backward made this gradient for this node alone. An expanded gradient
@@ -90,6 +92,7 @@ class _Output(torch.autograd.Function):
         return round_to(y, fmt, out=y)
 
     @staticmethod
+    @once_differentiable  # rounding has no derivative: a second backward pass is refused, not left wrong
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = grads
         # Never in place: a residual sum hands one gradient tensor to both of its branches.
@@ -128,7 +131,8 @@ class _Emulation(TorchFunctionMode):
 
     def operand(self, x: Tensor) -> Tensor:
         policy = self.policy
-        if id(x) in self.weights:
+        owner = x._base if x._is_view() and x._base is not None else x  # weight.t() is a weight too
+        if id(owner) in self.weights:
             return _operand(x, policy.weights, None)
         return _operand(x, policy.activations, policy.gradients)
 
@@ -142,7 +146,10 @@ def emulate(model: nn.Module, policy: Policy) -> Iterator[nn.Module]:
     - policy: formats by role; Policy.fp32() changes nothing.
 
     Wrap the forward pass (and the loss); the backward pass may run inside or outside. All tensors stay
-    float32. Raises NotImplementedError at a product it has no rule for (recurrent layers, attention, einsum).
+    float32. A model that recomputes activations (torch.utils.checkpoint) needs
+    `context_fn=lambda: (nullcontext(), emulate(model, policy))` there, or its second forward pass is FP32.
+
+    Raises NotImplementedError at a product it has no rule for (recurrent layers, attention, einsum).
     """
     if policy == Policy.fp32():
         yield model
