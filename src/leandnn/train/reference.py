@@ -45,7 +45,9 @@ def commit() -> str:
     """The commit of the checkout, "+changes" if the tree differs from it; "unknown" without git."""
     try:
         head = _git("rev-parse", "HEAD")
-        return head + ("+changes" if _git("status", "--porcelain", "--", "src") else "")
+        return head + (
+            "+changes" if _git("status", "--porcelain", "--untracked-files=no", "--", "src") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
