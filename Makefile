@@ -3,12 +3,13 @@
 #   make test    set up and run everything CI runs
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+# By the shell, since make's own functions split a path at its spaces.
+ROOT := $(shell f='$(MAKEFILE_LIST)'; cd "$$(dirname "$${f\# }")" && pwd)
 export PATH := $(ROOT)/.venv/bin:$(PATH)
 export LEANDNN_ROOT := $(ROOT)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: setup repro test smoke lab bench clean
+.PHONY: setup repro test smoke lab bench site clean
 
 setup:
 	@cd "$(ROOT)" && tools/setup && leandnn doctor
@@ -31,6 +32,10 @@ lab:
 
 bench:
 	@cd "$(ROOT)" && tools/setup && leandnn bench train-step --reference
+
+# Ends with the path of the page to open; needs no network and no server to be read.
+site:
+	@cd "$(ROOT)" && tools/setup && leandnn site
 
 clean:
 	@cd "$(ROOT)" && rm -rf build/smoke build/scratch build/native .mypy_cache .pytest_cache .ruff_cache .hypothesis

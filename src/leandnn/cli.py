@@ -1,4 +1,4 @@
-"""The command line: `leandnn doctor | data | params | train | reference | bench | notebook | claims | summary`.
+"""The command line: `leandnn doctor | data | params | train | reference | bench | notebook | claims | summary | site`.
 
 Nothing heavy is imported before a command needs it. A LeandnnError is printed as one sentence with exit
 status 1; Ctrl-C says what to do next and exits with 130.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -109,6 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--write", action="store_true", help="fill the generated blocks of README.md")
     add.set_defaults(run=_claims)
 
+    add = commands.add_parser("site", help="build the site: claims, gallery, notebooks, API, as static HTML")
+    add.add_argument("--open", action="store_true", help="open it in the browser")
+    add.set_defaults(run=_site)
+
     add = commands.add_parser("summary", help="write reports/: results, gallery, figures, executed notebooks")
     add.set_defaults(run=_summary)
     return parser
@@ -129,6 +134,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, e.g. head, has left
         sys.stderr.close()
         return 141
+    except OSError as error:  # what no command foresaw: a full disk, a folder that may not be read
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"leandnn: {error.strerror or error}{where}", file=sys.stderr)
+        return 1
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -139,14 +148,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _data(arguments: argparse.Namespace) -> int:
     from leandnn.data import sources
-    from leandnn.data.prepared import DATASETS
+    from leandnn.data.prepared import DATASETS, verify
 
     if arguments.name not in DATASETS:
         raise LeandnnError(f"data set {arguments.name!r} is unknown, expected one of {', '.join(DATASETS)}")
     if arguments.action == "fetch":
         sources.fetch(arguments.name)
     else:
-        sources.verify(arguments.name, paths.PREPARED)
+        verify(arguments.name, paths.PREPARED)
         print(f"{arguments.name} is whole")
     return 0
 
@@ -173,6 +182,11 @@ def _positive(name: str, value: int | None) -> None:
         raise LeandnnError(f"leandnn {name} is {value}, expected a value in [1, 1024]")
 
 
+def _device(name: str) -> None:
+    if re.fullmatch(r"cpu|cuda(:\d+)?", name) is None:
+        raise LeandnnError(f"device is {name!r}, expected cpu, cuda or cuda:N")
+
+
 def _budget(arguments: argparse.Namespace) -> tuple[TrainBudget, int]:
     """Budget and threads: the profile's, with what the command line says instead, checked like params.yaml.
 
@@ -188,6 +202,16 @@ def _budget(arguments: argparse.Namespace) -> tuple[TrainBudget, int]:
     threads: int = profile.threads if arguments.threads is None else arguments.threads
     said["seeds"] = list(said["seeds"])
     return parameters.parse(parameters.TrainBudget, said, "leandnn train"), threads
+
+
+def _is_active(arguments: argparse.Namespace, budget: TrainBudget, threads: int) -> bool:
+    """Whether this is what the pipeline would run, so that its costs are worth keeping."""
+    from leandnn import params as parameters
+
+    active = parameters.load().active
+    return threads == active.threads and budget == getattr(
+        getattr(active, arguments.paper), arguments.comparison
+    )
 
 
 def _worker_command(
@@ -213,6 +237,7 @@ def _train(arguments: argparse.Namespace) -> int:
     budget, threads = _budget(arguments)
     _positive("train.threads", threads)
     _positive("train.workers", arguments.workers)
+    _device(arguments.device)
     if arguments.only is not None:
         workers.die_with_parent()
         run = next(run for run in comparison.runs(budget) if run.name == arguments.only)
@@ -226,6 +251,9 @@ def _train(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         out=arguments.out,
         fresh=arguments.fresh,
+        keep_costs=arguments.out is None
+        and arguments.device == "cpu"
+        and _is_active(arguments, budget, threads),
         data_digests={name: prepared.digest(name) for name in comparison.data},
         worker_command=_worker_command(arguments.paper, arguments.comparison, threads, arguments.device),
     )
@@ -261,6 +289,7 @@ def _reference(arguments: argparse.Namespace) -> int:
     from leandnn.train import reference
 
     _positive("reference.workers", arguments.workers)
+    _device(arguments.device)
     if not 0 < arguments.minutes < 1e6:
         raise LeandnnError(f"leandnn reference.minutes is {arguments.minutes:g}, expected a value above 0")
     if arguments.params is None:
@@ -338,4 +367,16 @@ def _summary(arguments: argparse.Namespace) -> int:
     from leandnn.report import summary
 
     summary.write()
+    return 0
+
+
+def _site(arguments: argparse.Namespace) -> int:
+    from leandnn.report import site
+
+    index = site.build() / "index.html"
+    print(paths.relative(index))
+    if arguments.open:
+        import webbrowser
+
+        webbrowser.open(index.as_uri())
     return 0

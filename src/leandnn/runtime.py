@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leandnn.errors import LeandnnError
+
 if TYPE_CHECKING:
     import torch
 
@@ -36,11 +38,15 @@ def configure(*, seed: int, threads: int, device: str = "cpu") -> torch.device:
     - threads: torch's intra-op threads; CPU results are bit-equal only at one thread count.
     - device: "cpu", "cuda" or "cuda:N".
 
-    Returns the torch device. Raises RuntimeError (torch's own) if the device does not exist.
+    Returns the torch device. Raises LeandnnError if the device does not exist.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when CUDA starts
     import torch
 
+    found = torch.device(device)
+    gpus = torch.cuda.device_count()
+    if found.type == "cuda" and (found.index or 0) >= gpus:
+        raise LeandnnError(f"device {device} does not exist, torch sees {gpus} CUDA devices")
     keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -48,7 +54,7 @@ def configure(*, seed: int, threads: int, device: str = "cpu") -> torch.device:
     # Fills every fresh tensor with NaN under deterministic mode: a debugging aid that costs a pass of memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    return torch.device(device)
+    return found
 
 
 @functools.cache

@@ -106,6 +106,21 @@ def test_a_transposed_weight_is_still_a_weight_whose_gradient_stays_fp32():
     assert not is_bf16(layer.weight.grad)
 
 
+def test_a_masked_weight_is_still_a_weight_whose_gradient_stays_fp32():
+    torch.manual_seed(0)
+    weight, mask = nn.Parameter(torch.randn(5, 8)), (torch.rand(5, 8) > 0.5).float()
+    with emulate(nn.Identity(), Policy.paper()):
+        y = F.linear(torch.randn(3, 8), weight * mask)
+    y.backward(torch.randn_like(y))
+    assert not is_bf16(weight.grad)
+
+
+@pytest.mark.parametrize("call", [torch.dot, torch.inner, Tensor.dot, torch.linalg.vecdot])
+def test_products_of_vectors_are_refused_too(call):
+    with emulate(nn.Identity(), Policy.paper()), pytest.raises(NotImplementedError, match="no rule"):
+        call(torch.ones(3), torch.ones(3))
+
+
 def test_one_weight_used_twice_sums_two_fp32_gradients():
     torch.manual_seed(0)
     layer, x = nn.Linear(6, 6, bias=False), torch.randn(4, 6)

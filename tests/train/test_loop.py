@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -202,3 +204,65 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path):
 def test_an_epoch_too_short_for_one_update_is_refused():
     with pytest.raises(LeandnnError, match="1 batches, expected at least 4"):
         train(Regression(steps=1), dataclasses.replace(SETTINGS, accumulate=4))
+
+
+def test_evaluation_runs_in_eval_mode_inside_every_hooks_context():
+    seen = []
+
+    class Inside(Hook):
+        depth = 0
+
+        @contextmanager
+        def forward(self, model: nn.Module) -> Iterator[None]:
+            self.depth += 1
+            yield
+            self.depth -= 1
+
+    hook = Inside()
+
+    class Watched(Regression):
+        def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            seen.append(("train", model.training, hook.depth))
+            return super().loss(model, batch)
+
+        def evaluate(self, model: nn.Module) -> dict[str, float]:
+            seen.append(("evaluate", model.training, hook.depth))
+            assert not torch.is_grad_enabled()
+            return super().evaluate(model)
+
+    train(Watched(), SETTINGS, (hook,))
+    assert set(seen) == {("train", True, 1), ("evaluate", False, 1)}
+
+
+def test_hooks_see_unscaled_gradients_under_fp16_loss_scaling():
+    class Largest(Hook):
+        def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+            self.model, self.largest = model, 0.0
+
+        def before_update(self, progress: float) -> None:
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            norms = [float(g.abs().max()) for g in gradients]
+            if all(map(math.isfinite, norms)):  # the first scale overflows, and the scaler skips that update
+                self.largest = max(self.largest, *norms)
+
+    hook = Largest()
+    train(Regression(), dataclasses.replace(SETTINGS, amp="fp16", epochs=1), (hook,))
+    assert 0 < hook.largest < 1000, "a loss scale of 65536 would show"
+
+
+def test_weights_that_a_hook_spoils_are_never_saved(tmp_path: Path):
+    class Spoil(Hook):
+        def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+            self.model = model
+
+        def after_update(self, progress: float) -> None:
+            if progress > 0.4:
+                with torch.no_grad():
+                    next(self.model.parameters()).fill_(float("nan"))
+
+    path = tmp_path / "run.ckpt"
+    with pytest.raises(NonFiniteError, match="weight 0.weight is not finite"):
+        train(Regression(), SETTINGS, (Spoil(),), checkpoint_path=path, checkpoint_every_s=-1.0)
+    assert all(
+        torch.isfinite(t).all() for t in checkpoint.load(path)["model"].values() if t.is_floating_point()
+    )

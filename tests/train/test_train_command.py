@@ -58,6 +58,9 @@ def test_a_comparison_writes_every_run_once_and_a_second_call_trains_nothing(lea
     assert "4 of 4 runs are already done" in second.stdout
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
+    weights = digests(repository)
+    assert len(set(weights.values())) == 4, "each arm and each seed ends elsewhere"
+
     metrics = json.loads((folder / "bf16-s0" / "metrics.json").read_text())
     assert metrics["budget"] == {"epochs": 1, "train_images": 384, "test_images": 20}
     assert metrics["steps"] == 3
@@ -71,6 +74,39 @@ def test_a_comparison_writes_every_run_once_and_a_second_call_trains_nothing(lea
     }
     left = sorted(p.suffix for p in (repository / "build" / "checkpoints").rglob("*") if p.is_file())
     assert left == [".json"] * 4, "no checkpoint is left of a finished run"
+
+
+@pytest.mark.slow
+def test_costs_of_the_active_profile_are_kept_even_when_the_runs_were_done_before(
+    leandnn: Run, repository: Path
+):
+    params = repository / "params.yaml"
+    text = (
+        params.read_text()
+        .replace("active: *laptop", "active: *smoke")
+        .replace("train_images: 1280", "train_images: 256")
+    )
+    params.write_text(text)
+    titles = {f"bf16/vision/{arm}-s{seed}" for arm in ("bf16", "fp32") for seed in (0, 1)}
+    for _ in range(2):
+        assert leandnn("train", "bf16", "vision").returncode == 0
+        (costs,) = (repository / "reference").glob("*/cost.json")
+        assert set(json.loads(costs.read_text())["runs"]) == titles
+        costs.unlink()
+    costs.write_text('{"runs": []}')
+    one_sentence(leandnn("train", "bf16", "vision"), "cost.json", "no cost file")
+
+
+def test_a_folder_that_holds_anything_but_runs_is_never_replaced(leandnn: Run, repository: Path):
+    thesis = repository / "mine" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+    one_sentence(leandnn(*TRAIN, "--out", "mine"), "mine holds thesis.txt")
+    one_sentence(leandnn(*TRAIN, "--out", "mine/thesis.txt"), "thesis.txt")
+    notebook = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+    (thesis.parent / "x.ipynb").write_text(notebook)
+    one_sentence(leandnn("notebook", "run", "mine/x.ipynb", "mine"), "mine exists")
+    assert thesis.read_text() == "years of work"
 
 
 @pytest.mark.slow
@@ -146,6 +182,7 @@ def test_a_damaged_result_and_a_damaged_checkpoint_are_named_and_the_rerun_works
         (("train", "bf16", "vision", "--train-images", "60000", "--workers", "1"), ("60000", "50000")),
         (("train", "bf16", "vision", "--threads", "0"), ("threads is 0", "[1, 1024]")),
         (("train", "bf16", "vision", "--workers", "0"), ("workers is 0", "1")),
+        (("train", "bf16", "vision", "--device", "tpu"), ("'tpu'", "cuda")),
         (("data", "fetch", "cifar11"), ("'cifar11'", "cifar10")),
         (("data", "verify", "cifar10"), ("cifar10.safetensors", "leandnn data fetch cifar10")),
         (("bench", "speed"), ("'speed'", "train-step")),
@@ -164,9 +201,12 @@ def test_a_bad_params_key_stops_the_command_with_its_path(leandnn: Run, reposito
 
 def test_a_damaged_prepared_file_stops_training_with_the_mending_command(leandnn: Run, repository: Path):
     path = repository / "data" / "prepared" / "cifar10.safetensors"
-    path.unlink()
-    path.write_bytes(b"\x10" + bytes(50))
-    one_sentence(leandnn(*TRAIN), "cifar10.safetensors", "leandnn data fetch cifar10")
+    content = bytearray(path.read_bytes())
+    path.unlink()  # a link to the real file
+    content[100_000] ^= 1
+    for damaged in (bytes(content), b"\x10" + bytes(50)):
+        path.write_bytes(damaged)
+        one_sentence(leandnn(*TRAIN), "cifar10.safetensors", "leandnn data fetch cifar10")
     assert not (repository / "runs" / "bf16" / "vision").exists()
 
 

@@ -23,40 +23,40 @@ from torch.overrides import TorchFunctionMode
 from leandnn.bf16.policy import Policy
 from leandnn.kernels import round_to
 
-# Positions of the two factors among the arguments; what follows (bias, strides …) passes unrounded.
-_FACTORS: dict[Callable[..., Any], tuple[int, int]] = {
-    F.linear: (0, 1),
-    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), (0, 1)),
-    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), (0, 1)),
-    **dict.fromkeys((torch.matmul, torch.mm, torch.bmm, torch.mv), (0, 1)),
-    **dict.fromkeys((Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.mv, Tensor.__matmul__), (0, 1)),
-    Tensor.__rmatmul__: (1, 0),
-}
-
+# Products with a weight: factors 0 and 1, and factor 1 is the weight whatever it was computed from (a masked
+# or normalised parameter is still a weight, whose gradient stays FP32).
+_LAYERS = frozenset(
+    (
+        F.linear,
+        *(torch.conv1d, torch.conv2d, torch.conv3d),
+        *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+    )
+)
+# Products of any two tensors: a parameter of the model, or a view of one, is a weight; the rest activations.
+_MATMULS = frozenset(
+    (
+        *(torch.matmul, torch.mm, torch.bmm, torch.mv, torch.linalg.matmul),
+        *(Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.mv, Tensor.__matmul__, Tensor.__rmatmul__),
+    )
+)
 _KEYWORDS = ("input", "weight", "other", "mat2", "vec")  # of factors, in the order of their positions
 
 # Products this emulator has no rule for yet. Passing them on would silently compute them in FP32.
 _UNSUPPORTED = frozenset(
-    (
-        F.bilinear,
-        F.scaled_dot_product_attention,
-        F.multi_head_attention_forward,
-        torch.einsum,
-        torch.tensordot,
-        torch.addmm,
-        torch.addbmm,
-        torch.baddbmm,
-        torch.chain_matmul,
-        torch.linalg.multi_dot,
-        torch.lstm,
-        torch.gru,
-        torch.rnn_tanh,
-        torch.rnn_relu,
-        torch.lstm_cell,
-        torch.gru_cell,
-        torch.rnn_tanh_cell,
-        torch.rnn_relu_cell,
+    getattr(place, name)
+    for place, names in (
+        (F, "bilinear embedding_bag multi_head_attention_forward scaled_dot_product_attention"),
+        (
+            torch,
+            "addbmm addmm addmv addr baddbmm cdist chain_matmul conv_tbc convolution dot einsum inner kron",
+        ),
+        (torch, "matrix_power tensordot vdot lstm gru rnn_tanh rnn_relu"),
+        (torch, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"),
+        (torch.linalg, "matrix_power multi_dot vecdot"),
+        (torch.sparse, "addmm mm"),
+        (Tensor, "addbmm addmm addmv addr baddbmm dot inner matrix_power vdot"),
     )
+    for name in names.split()
 )
 
 
@@ -116,23 +116,24 @@ class _Emulation(TorchFunctionMode):
             raise NotImplementedError(
                 f"BF16 emulation has no rule for {func.__name__}; it would stay FP32 unseen"
             )
-        where = _FACTORS.get(func)
-        if where is None:
+        if func not in _LAYERS and func not in _MATMULS:
             return func(*args, **kwargs)
         factors = list(args)
         for name in _KEYWORDS:
             if name in kwargs:
                 factors.append(kwargs.pop(name))
-        for position in where:
-            factors[position] = self.operand(factors[position])
+        factors[0] = self.operand(factors[0], is_weight=self.owns(factors[0]))
+        factors[1] = self.operand(factors[1], is_weight=func in _LAYERS or self.owns(factors[1]))
         product = func(*factors, **kwargs)
-        policy = self.policy
-        return _output(product, policy.activations, policy.gradients)
+        return _output(product, self.policy.activations, self.policy.gradients)
 
-    def operand(self, x: Tensor) -> Tensor:
+    def owns(self, x: Tensor) -> bool:
+        """Whether x is a parameter of the model, or a view of one such as weight.t()."""
+        return id(x._base if x._is_view() and x._base is not None else x) in self.weights
+
+    def operand(self, x: Tensor, is_weight: bool) -> Tensor:
         policy = self.policy
-        owner = x._base if x._is_view() and x._base is not None else x  # weight.t() is a weight too
-        if id(owner) in self.weights:
+        if is_weight:
             return _operand(x, policy.weights, None)
         return _operand(x, policy.activations, policy.gradients)
 
@@ -141,15 +142,16 @@ class _Emulation(TorchFunctionMode):
 def emulate(model: nn.Module, policy: Policy) -> Iterator[nn.Module]:
     """Run `model` (and any functional calls inside the block) with every product rounded as `policy` says.
 
-    - model: any module; its parameters are the weights, whose gradients stay FP32. All other factors are
-      activations.
+    - model: any module. Weights are its parameters (and views of them) and whatever a linear or convolution
+      function gets as its weight; their gradients stay FP32. All other factors are activations.
     - policy: formats by role; Policy.fp32() changes nothing.
 
     Wrap the forward pass (and the loss); the backward pass may run inside or outside. All tensors stay
     float32. A model that recomputes activations (torch.utils.checkpoint) needs
     `context_fn=lambda: (nullcontext(), emulate(model, policy))` there, or its second forward pass is FP32.
 
-    Raises NotImplementedError at a product it has no rule for (recurrent layers, attention, einsum).
+    Raises NotImplementedError at a product it has no rule for (recurrent layers, attention, einsum). Code
+    that torch.jit has compiled, and other threads, are not seen.
     """
     if policy == Policy.fp32():
         yield model

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -189,13 +190,38 @@ def read_header(path: Path, dataset: Dataset) -> tuple[int, dict[str, str]]:
     return 8 + length, recorded
 
 
+def verify(name: str, prepared: Path = paths.PREPARED) -> dict[str, str]:
+    """Read the whole prepared file and compare each tensor's SHA-256 with the pinned or recorded one.
+
+    Returns the digests. LeandnnError, ending with the command that mends it, if the file is missing or
+    differs, or the data set is unknown.
+    """
+    if name not in DATASETS:
+        raise LeandnnError(f"there is no data set {name!r}, only {', '.join(DATASETS)}")
+    dataset, path = DATASETS[name], prepared / f"{name}.safetensors"
+    start, recorded = read_header(path, dataset)
+    digests = {}
+    with path.open("rb") as stream:
+        for tensor, (_, begin, end) in layout(dataset).items():
+            stream.seek(start + begin)
+            digests[tensor] = found = _sha256(stream, end - begin)
+            expected = dataset.digests.get(tensor, recorded.get(tensor))
+            if found != expected:
+                raise LeandnnError(
+                    f"{relative(path)} is damaged: {tensor} has SHA-256 {found}, expected {expected}: "
+                    f"run `leandnn data fetch {name}`"
+                )
+    return digests
+
+
+def _sha256(stream: BinaryIO, count: int) -> str:
+    digest = hashlib.sha256()
+    while count and (block := stream.read(min(count, 1 << 22))):
+        digest.update(block)
+        count -= len(block)
+    return digest.hexdigest()
+
+
 def digest(name: str, prepared: Path = paths.PREPARED) -> str:
-    """SHA-256 of the prepared file, part of the identity of every run that reads it; LeandnnError if missing."""
-    path = prepared / f"{name}.safetensors"
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise LeandnnError(
-            f"cannot read {relative(path)} ({error.strerror}): run `leandnn data fetch {name}`"
-        ) from error
+    """SHA-256 over the digests of a verified file: part of the identity of every run that reads it."""
+    return hashlib.sha256(json.dumps(verify(name, prepared), sort_keys=True).encode()).hexdigest()

@@ -25,7 +25,15 @@ from tqdm import tqdm
 
 from leandnn import paths
 from leandnn.data.archives import read_official, read_package
-from leandnn.data.prepared import DATASETS, Bytes, Dataset, Package, layout, read_header, write_prepared
+from leandnn.data.prepared import (
+    DATASETS,
+    Bytes,
+    Dataset,
+    Package,
+    read_header,
+    verify,
+    write_prepared,
+)
 from leandnn.errors import LeandnnError
 from leandnn.files import replacing, unwritable
 from leandnn.paths import relative
@@ -90,26 +98,6 @@ def fetch(name: str, *, raw: Path = paths.RAW, prepared: Path = paths.PREPARED, 
         f"{name} cannot be had from any of its {len(reasons)} sources ({'; '.join(reasons)}): {_README} says "
         f"what to put into {relative(raw)} by hand before you run `leandnn data fetch {name}`"
     )
-
-
-def verify(name: str, prepared: Path = paths.PREPARED) -> None:
-    """Read the whole prepared file and compare each tensor's SHA-256 with the pinned or recorded one.
-
-    LeandnnError, ending with the command that mends it, if the file is missing or differs.
-    """
-    dataset = _dataset(name)
-    path = prepared / f"{name}.safetensors"
-    start, recorded = read_header(path, dataset)
-    with path.open("rb") as stream:
-        stream.seek(start)
-        for tensor, (_, begin, end) in layout(dataset).items():
-            found = _digest(stream, "sha256", end - begin)
-            expected = dataset.digests.get(tensor, recorded.get(tensor))
-            if found != expected:
-                raise LeandnnError(
-                    f"{relative(path)} is damaged: {tensor} has SHA-256 {found}, expected {expected}: "
-                    f"run `leandnn data fetch {name}`"
-                )
 
 
 def status(name: str, prepared: Path = paths.PREPARED) -> str:

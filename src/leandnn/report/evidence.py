@@ -65,11 +65,11 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All runs of one scale; `smoke` holds those that do not count because they are smoke runs."""
+    """All runs of one scale; `off_profile` holds those that do not count: smoke runs and other budgets."""
 
     scale: str
     runs: tuple[Run, ...]
-    smoke: tuple[Run, ...] = ()
+    off_profile: tuple[Run, ...] = ()
 
     def pairs(self, control: str, treatment: str, metric: str) -> Pairs:
         """The seeds that both arms have, with one budget within and between the pairs."""
@@ -82,7 +82,9 @@ class Evidence:
         kept = [(a, b) for a, b in measured if _canonical(a.budget) == _canonical(b.budget) == usual]
 
         counts = {
-            "of the smoke profile": sum(run.arm in (control, treatment) for run in self.smoke),
+            "of another budget than the active profile's": sum(
+                run.arm in (control, treatment) for run in self.off_profile
+            ),
             "without a partner": len(sides[0].keys() ^ sides[1].keys()),
             f"in pairs without {metric}": 2 * (len(both) - len(measured)),
             "in pairs of another budget or code": 2 * (len(measured) - len(kept)),
@@ -180,8 +182,8 @@ def _laptop(root: Path) -> Evidence:
     found = [_read_run(path, root) for path in sorted((root / "runs").glob("*/*/*/metrics.json"))]
     # Runs carry no profile's name (it would invalidate what is computed already), so params.yaml is asked.
     params = read_yaml(root / "params.yaml") if found and (root / "params.yaml").is_file() else {}
-    smoke = [run for run in found if _is_smoke(run, params)]
-    return Evidence(LAPTOP, tuple(run for run in found if run not in smoke), tuple(smoke))
+    off = [run for run in found if _is_off_profile(run, params)]
+    return Evidence(LAPTOP, tuple(run for run in found if run not in off), tuple(off))
 
 
 def _read_run(path: Path, root: Path) -> Run:
@@ -228,13 +230,14 @@ def _canonical(budget: Mapping[str, object]) -> str:
     return json.dumps(budget, sort_keys=True)
 
 
-def _is_smoke(run: Run, params: Any) -> bool:
-    """Whether smoke is the active profile, or the run spent smoke's budget and not the active one's."""
+def _is_off_profile(run: Run, params: Any) -> bool:
+    """Whether smoke is the active profile, or the run spent another budget than the active profile's.
+
+    Runs made by hand, longer or shorter, answer another question than the claim's.
+    """
     if not isinstance(params, dict) or SMOKE not in params:
         return False
-    if params.get("active") == params[SMOKE]:
-        return True
-    return _spent(run, params[SMOKE]) and not _spent(run, params.get("active"))
+    return params.get("active") == params[SMOKE] or not _spent(run, params.get("active"))
 
 
 def _spent(run: Run, profile: Any) -> bool:
@@ -243,6 +246,5 @@ def _spent(run: Run, profile: Any) -> bool:
     for key in (paper, comparison):
         profile = profile.get(key) if isinstance(profile, dict) else None
     if not isinstance(profile, dict):
-        return False
-    shared = (run.budget.keys() & profile.keys()) - {"seeds"}
-    return bool(shared) and all(run.budget[key] == profile[key] for key in shared)
+        return True  # a study without a budget of its own
+    return all(run.budget.get(key) == value for key, value in profile.items() if key != "seeds")

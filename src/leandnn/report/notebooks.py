@@ -15,7 +15,7 @@ import nbformat
 
 from leandnn import paths
 from leandnn.errors import LeandnnError
-from leandnn.files import write_text
+from leandnn.files import unwritable, write_text
 
 INJECTED = "injected-parameters"
 
@@ -78,6 +78,11 @@ def normalise(notebook: Any) -> Any:
     return notebook
 
 
+def _is_ours(folder: Path, notebook: str) -> bool:
+    """Whether a folder is empty or an earlier output of this notebook."""
+    return (folder / notebook).is_file() or not any(folder.iterdir())
+
+
 def _failed_cell(notebook: Any) -> str:
     """The id of the cell that raised (papermill's index counts without the banners it adds)."""
     return next(
@@ -105,6 +110,15 @@ def execute(source: Path, target: Path, *, timeout: int = 600) -> Path:
     from papermill.exceptions import PapermillExecutionError
 
     _read(source)
+    if target.exists() and (
+        not target.is_dir()
+        or target.resolve() in source.resolve().parents
+        or not _is_ours(target, source.name)
+    ):
+        raise LeandnnError(
+            f"{paths.relative(target)} exists, expected nothing or an earlier report of {source.name}, since it is "
+            "emptied first"
+        )
     shutil.rmtree(target, ignore_errors=True)
     partial = target.with_name(f"{source.stem}.partial.ipynb")
     try:
@@ -138,6 +152,14 @@ def execute(source: Path, target: Path, *, timeout: int = 600) -> Path:
             f"{source.name} failed in cell {_failed_cell(_read(partial))!r} with {error.ename}: {error.evalue}; "
             f"its state is in {paths.relative(partial)}"
         ) from error
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise unwritable(target, error) from error
+    except Exception as error:  # a time-out, a kernel that died: papermill passes on what the client raised
+        shutil.rmtree(target, ignore_errors=True)
+        lines = [line for line in str(error).splitlines() if line.strip(" -")]
+        reason = lines[0] if lines else "no reason given"
+        raise LeandnnError(f"{source.name} did not finish ({type(error).__name__}: {reason})") from error
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise

@@ -54,12 +54,23 @@ def _copy_reports(root: Path, fresh: Path) -> list[tuple[str, list[dict[str, str
         if not notebook.exists():
             raise LeandnnError(f"{paths.relative(notebook)} is missing, run dvc repro")
         shutil.copy(notebook, fresh / "notebooks")
-        found = [json.loads(path.read_text()) for path in sorted(source.glob("*.json"))]
+        found = [_caption(path) for path in sorted(source.glob("*.json"))]
         for figure in found:
             for kind in ("svg", "png"):
                 shutil.copy(source / f"{figure['name']}.{kind}", fresh / "figures")
         captions.append((source.name, found))
     return captions
+
+
+def _caption(path: Path) -> dict[str, str]:
+    """A figure's name and caption; LeandnnError for a damaged file."""
+    try:
+        content = json.loads(path.read_text())
+        return {key: str(content[key]) for key in ("name", "caption")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise LeandnnError(
+            f"{paths.relative(path)} is no figure's caption ({error}), run dvc repro"
+        ) from error
 
 
 def _gallery(captions: list[tuple[str, list[dict[str, str]]]]) -> str:

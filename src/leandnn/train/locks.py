@@ -32,8 +32,11 @@ def locked(name: str, busy: str) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
             raise LeandnnError(f"{busy} by another process (PID {holder}); wait for it or stop it") from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise LeandnnError(f"cannot write {paths.relative(path)}: {error.strerror}") from error
         yield
     finally:
         os.close(handle)  # releases the lock; the file stays, since removing it would race with a waiter

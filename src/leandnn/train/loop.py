@@ -92,7 +92,13 @@ class _Loop:
 
     def save(self) -> None:
         assert self.path is not None
-        self.check_finite()  # a checkpoint past a NaN could never be trained on
+        # A checkpoint past a NaN could never be trained on.
+        self.check_finite()
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise NonFiniteError(
+                    f"weight {name} is not finite after {self.epoch} epochs and {self.update} updates"
+                )
         state = {
             "settings": dataclasses.asdict(self.settings),
             "model": self.model.state_dict(),
@@ -194,10 +200,10 @@ class _Loop:
                 torch.full_like(self.first_bad, done),
                 self.first_bad,
             )
-        if self.device.type == "cpu" or done % 50 == 0:  # on a GPU each look makes the host wait
-            self.check_finite(batch)
+            if self.device.type == "cpu" or done % 50 == 0:  # on a GPU each look makes the host wait
+                self.check_finite(batch)
+        self.scaler.unscale_(self.optimizer)  # clipping and hooks see the gradients themselves
         if settings.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         for hook in self.hooks:
             hook.before_update(share)

@@ -7,9 +7,7 @@ build/checkpoints/<paper>/<comparison>/<run>-<key>.ckpt; when it has finished, i
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
 import shutil
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from leandnn import machine, paths
 from leandnn.errors import LeandnnError
 from leandnn.files import write_json, write_text
+from leandnn.train import outcome
 from leandnn.train.locks import locked
 from leandnn.train.study import Comparison, Run, run_key
 from leandnn.train.workers import Job, run_jobs
@@ -57,7 +56,9 @@ class Place:
             return None
         try:
             result: dict[str, Any] = json.loads(self.done.read_text())
-            result["metrics"], result["history"], result["cost"]
+            kinds = {"metrics": dict, "history": list, "cost": dict}
+            if bad := [k for k, kind in kinds.items() if not isinstance(result[k], kind) or not result[k]]:
+                raise ValueError(f"{bad[0]} is {result[bad[0]]!r}")
         except (ValueError, KeyError, TypeError) as error:
             aside = self.done.with_name(self.done.name + ".corrupt")
             self.done.replace(aside)
@@ -80,20 +81,7 @@ def train_one(run: Run, key: str, threads: int, device: str, progress: Progress 
         result = loop.train(
             trial.task, trial.settings, trial.hooks, checkpoint_path=place.state, progress=progress
         )
-        higher_is_better = [k for k in result.metrics if k.endswith("accuracy")]
-        metrics = {
-            "paper": run.comparison.paper,
-            "comparison": run.comparison.name,
-            "arm": run.arm,
-            "seed": run.seed,
-            "budget": run.spent(),
-            "settings": dataclasses.asdict(trial.settings),
-            "metrics": result.metrics,
-            "best": {k: max(row[k] for row in result.history) for k in higher_is_better},
-            "parameters": sum(p.numel() for p in result.model.parameters()),
-            "steps": result.steps,
-            "weights_sha256": result.weights_sha256,
-        }
+        metrics = outcome.metrics(run, trial, result)
         cost = {
             "seconds": round(result.seconds, 1),
             "seconds_per_step": round(result.seconds / result.steps, 4),
@@ -114,6 +102,7 @@ def train_comparison(
     workers: int | None = None,
     out: Path | None = None,
     fresh: bool = False,
+    keep_costs: bool = False,
     data_digests: Mapping[str, str],
     worker_command: Callable[[Run, str], list[str]],
 ) -> Path:
@@ -122,6 +111,7 @@ def train_comparison(
     - workers: processes at once; None for one per `threads` cores.
     - out: the folder to write, runs/<paper>/<comparison> by default.
     - fresh: forget earlier checkpoints and results of these runs first.
+    - keep_costs: merge what the runs took into reference/<machine>/cost.json.
     - data_digests: SHA-256 of each prepared file, part of every run's key.
     - worker_command: makes the command line of a worker from (run, key).
 
@@ -131,7 +121,9 @@ def train_comparison(
     title = f"{comparison.paper}/{comparison.name}"
     runs = comparison.runs(budget)
     places = [Place(run, run_key(run, threads, device, data_digests)) for run in runs]
+    _must_be_ours(out)
     _must_be_writable(out)
+    _known_costs()
     with locked(f"train-{title}", f"the comparison {title} is being trained"):
         if fresh:
             for place in places:
@@ -144,10 +136,22 @@ def train_comparison(
         run_jobs([Job(p.run.title, worker_command(p.run, p.key)) for p in pending], workers, threads)
         results = [(place, place.result()) for place in places]
         _write_folder(out, results)
-        if device == "cpu":
-            _write_costs({p.run.title: r["cost"] for p, r in results if p in pending and r is not None})
+        if keep_costs:
+            _write_costs({p.run.title: r["cost"] for p, r in results if r is not None})
         _forget_old(places)
     return out
+
+
+def _must_be_ours(out: Path) -> None:
+    """Refuse to replace anything but runs: a file, or a folder that holds something else."""
+    if not out.exists():
+        return
+    foreign = [out] if not out.is_dir() else [p for p in out.iterdir() if not (p / "metrics.json").is_file()]
+    if foreign:
+        raise LeandnnError(
+            f"{paths.relative(out)} holds {foreign[0].name}, expected nothing or a folder of runs, since it would "
+            "be replaced"
+        )
 
 
 def _must_be_writable(out: Path) -> None:
@@ -172,7 +176,7 @@ def _write_folder(out: Path, results: list[tuple[Place, dict[str, Any] | None]])
             assert result is not None
             folder = fresh / place.run.name
             write_json(folder / "metrics.json", result["metrics"])
-            write_text(folder / "history.csv", _csv(result["history"]))
+            write_text(folder / "history.csv", outcome.history_csv(result["history"]))
         if out.exists():
             out.rename(old)
         fresh.rename(out)
@@ -183,27 +187,30 @@ def _write_folder(out: Path, results: list[tuple[Place, dict[str, Any] | None]])
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _csv(history: list[dict[str, float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
+def _cost_file() -> Path:
+    return paths.REFERENCE / machine.name() / "cost.json"
+
+
+def _known_costs() -> dict[str, Any]:
+    """Costs of earlier runs on this machine; LeandnnError for a file that holds something else."""
+    path = _cost_file()
+    if not path.exists():
+        return {}
+    try:
+        runs = json.loads(path.read_text())["runs"]
+        if not isinstance(runs, dict):
+            raise TypeError(f"runs is a {type(runs).__name__}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LeandnnError(
+            f"{paths.relative(path)} is no cost file ({error}), expected JSON with `runs`; restore or delete it"
+        ) from error
+    return runs
 
 
 def _write_costs(costs: Mapping[str, Mapping[str, Any]]) -> None:
     """Merge what the runs took into reference/<machine>/cost.json (evidence, never a dependency of training)."""
-    if not costs:
-        return
-    path = paths.REFERENCE / machine.name() / "cost.json"
     with locked("cost", "the cost file is being written"):
-        try:
-            known = json.loads(path.read_text())["runs"] if path.exists() else {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise LeandnnError(
-                f"{paths.relative(path)} is no cost file ({error}), expected JSON with `runs`; restore or delete it"
-            ) from error
-        write_json(path, {"machine": machine.card(), "runs": {**known, **costs}})
+        write_json(_cost_file(), {"machine": machine.card(), "runs": {**_known_costs(), **costs}})
 
 
 def _forget_old(places: list[Place]) -> None:

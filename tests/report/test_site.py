@@ -1,0 +1,335 @@
+"""The site as a reader meets it: in a browser, on a desk and on a phone, without a network."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import http.server
+import importlib.util
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from leandnn.errors import LeandnnError
+from leandnn.report import claims, site, site_figures, site_pages
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(path: Path) -> ModuleType:
+    """A module that no package holds."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tool = load(ROOT / "tests" / "browser.py")
+browser = tool.browser
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of this repository, built once."""
+    return site.build(ROOT, tmp_path_factory.mktemp("site") / "site")
+
+
+@pytest.fixture(scope="module")
+def address(built: Path) -> Iterator[str]:
+    """Where a local server shows it."""
+    handler = functools.partial(Quiet, directory=str(built))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def pages(built: Path) -> list[str]:
+    return sorted(path.relative_to(built).as_posix() for path in built.rglob("*.html"))
+
+
+# --- in the browser ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_every_page_is_whole_quiet_and_as_wide_as_the_screen(browser, built: Path, address: str, width: int):
+    names = pages(built)
+    assert {"index.html", "claims.html", "gallery.html", "api/kernels.html", "notebooks/00_tour.html"} <= set(
+        names
+    )
+    figures, faults = 0, []
+    with tool.opened(browser, address, width=width) as (page, log):
+        for name in names:
+            page.goto(address + name, wait_until="load")
+            figures += page.evaluate("document.images.length")
+            broken = page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)")
+            faults += [f"{name} does not show {source}" for source in broken]
+            wide = page.evaluate("Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)")
+            faults += [f"{name} is {wide} pixels wide"] if wide > width else []
+    assert faults + log.outside + log.complaints == []
+    assert figures >= len(list((ROOT / "reports" / "figures").glob("*.svg")))
+
+
+@pytest.mark.slow
+def test_the_landing_page_has_each_claim_with_its_verdicts(browser, address: str):
+    with tool.opened(browser, address) as (page, _):
+        page.goto(address)
+        for result in claims.compute(ROOT):
+            row = page.locator(f'tr[data-claim="{result.claim.id}"]')
+            assert result.claim.statement in row.inner_text()
+            found = [finding.verdict for finding in result.verdicts.values()]
+            measured = [verdict for verdict in found if verdict != claims.NOT_MEASURED]
+            assert row.locator(".verdict").all_inner_texts() == (measured or [claims.NOT_MEASURED])
+        row.locator("a").click()
+        page.wait_for_url("**/claims.html#*")
+        assert page.locator(f"section h3:has-text('{result.claim.id}')").is_visible()
+        page.go_back()
+        page.fill("input[name=q]", "round_to")
+        page.press("input[name=q]", "Enter")
+        page.wait_for_selector("#search-results li a")  # the index is local
+
+
+@pytest.mark.slow
+def test_formulas_are_drawn_by_the_browser_in_the_font_that_comes_along(browser, address: str):
+    with tool.opened(browser, address) as (page, _):
+        page.goto(address + "method.html")
+        page.evaluate("document.fonts.ready")
+        for display in ("inline", "block"):
+            box = page.locator(f'math[display="{display}"]').first.bounding_box()
+            assert box is not None and box["width"] > 5 and box["height"] > 5
+        assert page.evaluate("""document.fonts.check('16px "STIX Two Math"')""")
+        assert page.evaluate("[...document.fonts].filter(f => f.status == 'loaded').length") == 1
+
+
+def luminance(colour: str) -> float:
+    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_verdicts_and_figures_are_readable_in_both_modes(browser, address: str, dark: bool):
+    with tool.opened(browser, address, dark=dark) as (page, _):
+        page.goto(address + "method.html")
+        chips = page.evaluate(
+            """[...document.querySelectorAll('.verdict')].map(chip => {
+                 const own = getComputedStyle(chip), body = getComputedStyle(document.body);
+                 const bare = own.backgroundColor == 'rgba(0, 0, 0, 0)';
+                 return [chip.innerText, own.color, bare ? body.backgroundColor : own.backgroundColor];
+               })"""
+        )
+        assert {text for text, *_ in chips} == set(claims.WORDS)
+        for text, *colours in chips:
+            low, high = sorted(map(luminance, colours))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (text, colours)
+        page.goto(address + "gallery.html")
+        cards = page.evaluate(
+            "[...document.querySelectorAll('figure img')].map(i => getComputedStyle(i).backgroundColor)"
+        )
+        assert set(cards) == {"rgb(255, 255, 255)"}
+
+
+@pytest.mark.slow
+def test_it_opens_from_the_disk_without_a_server(browser, built: Path):
+    base = built.as_uri() + "/"
+    with tool.opened(browser, base) as (page, log):
+        for name in ("index.html", "notebooks/10_bf16.html"):
+            page.goto(base + name)
+            assert page.evaluate(
+                "[...document.images].every(i => i.naturalWidth > 0) && document.images.length > 0"
+            )
+    assert (log.outside, log.complaints) == ([], [])
+
+
+# --- the files -------------------------------------------------------------------------------------------
+
+
+class Links(HTMLParser):
+    """The ids of a page, where it leads, and what the browser loads for it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.leads: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.ids |= {values[name] for name in ("id", "name") if name in values}
+        if tag == "a" and "href" in values:
+            self.leads.append(values["href"])
+        self.loads += [values["src"]] if "src" in values else []
+        self.loads += [values["href"]] if tag == "link" and "href" in values else []
+
+
+@pytest.mark.slow
+def test_every_link_and_anchor_leads_somewhere(built: Path):
+    parsed = {name: Links((built / name).read_text()) for name in pages(built)}
+    for name, links in parsed.items():
+        assert [url for url in links.loads if urlsplit(url).netloc] == [], f"{name} loads from elsewhere"
+        for url in links.leads + links.loads:
+            parts = urlsplit(url)
+            if parts.scheme:
+                assert parts.scheme in ("https", "data"), f"{name} leads to {url}"
+                continue
+            target = ((built / name).parent / unquote(parts.path)).resolve() if parts.path else built / name
+            assert target.is_file(), f"{name} leads to {url}"
+            if parts.fragment and target.suffix == ".html":
+                there = parsed[target.relative_to(built.resolve()).as_posix()].ids
+                assert unquote(parts.fragment) in there, f"{name} leads to {url}"
+
+
+@pytest.mark.slow
+def test_it_names_no_place_of_the_machine_and_loads_nothing_by_style(built: Path):
+    for path in built.rglob("*"):
+        if path.suffix in (".html", ".js", ".css", ".inv", ".txt"):
+            text = path.read_text(errors="replace")
+            assert str(ROOT) not in text, path
+            assert str(built.parent) not in text, path
+            if path.suffix == ".css":
+                assert not re.search(r"(url\(|@import)\s*['\"]?https?:", text), path
+
+
+@pytest.mark.slow
+def test_a_second_build_replaces_the_first_and_leaves_nothing_else(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (built / "old.html").touch()
+    monkeypatch.setattr(site, "_assemble", lambda root, source: small(source, "Hello"))
+    copy = built.parent / "copy"
+    site.build(ROOT, copy)
+    (copy / "old.html").touch()
+    site.build(ROOT, copy)
+    assert "Hello" in (copy / "index.html").read_text()
+    assert not (copy / "old.html").exists()
+    assert sorted(path.name for path in built.parent.iterdir()) == ["copy", "site"]
+    (built / "old.html").unlink()
+
+
+def small(source: Path, text: str) -> None:
+    source.mkdir(parents=True)
+    (source / "conf.py").write_text("html_theme = 'basic'")
+    (source / "index.rst").write_text(f"Title\n=====\n\n{text}\n")
+
+
+# --- what can go wrong -----------------------------------------------------------------------------------
+
+
+def test_a_warning_is_an_error_that_names_the_page_and_keeps_the_old_site(
+    moved_root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    texts = iter(["Hello", "See :ref:`nowhere`."])
+    monkeypatch.setattr(site, "_check", lambda root, final: None)
+    monkeypatch.setattr(site, "_assemble", lambda root, source: small(source, next(texts)))
+    final = site.build(moved_root)
+    assert final == moved_root / "site"
+    with pytest.raises(LeandnnError, match=r"index\.rst:4: WARNING: undefined label.*build/site\.log"):
+        site.build(moved_root)
+    assert "Hello" in (final / "index.html").read_text()
+    assert "nowhere" in (moved_root / "build" / "site.log").read_text()
+    assert not (moved_root / "build" / "site.partial").exists()
+
+
+def test_a_folder_that_is_no_site_is_left_alone(tmp_path: Path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(LeandnnError, match="is no site"):
+        site.build(ROOT, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_missing_packages_sources_and_reports_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(LeandnnError, match=r"docs/conf\.py is missing"):
+        site.build(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "conf.py").touch()
+    with pytest.raises(LeandnnError, match=r"reports/README\.md is missing, run dvc repro"):
+        site.build(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(LeandnnError, match="sphinx, myst_nb, furo is missing: run make setup"):
+        site.build(tmp_path)
+
+
+def test_a_gallery_that_shows_nothing_or_misses_a_file_is_refused(tmp_path: Path):
+    (tmp_path / "reports").mkdir()
+    readme = tmp_path / "reports" / "README.md"
+    readme.write_text("# Gallery\n")
+    with pytest.raises(LeandnnError, match="0 figures and 0 captions"):
+        site_figures.gallery(tmp_path)
+    readme.write_text(
+        "## [n](notebooks/n.ipynb)\n![a-b](figures/a-b.png)\n**a-b** ([SVG](figures/a-b.svg)). Text.\n"
+    )
+    with pytest.raises(LeandnnError, match=r"reports/figures/a-b\.svg is missing"):
+        site_figures.gallery(tmp_path)
+
+
+# --- the generated text ----------------------------------------------------------------------------------
+
+
+def test_pages_say_each_scale_each_rule_and_escape_what_claims_say():
+    results = []
+    for result in claims.compute(ROOT):
+        claim = dataclasses.replace(result.claim, statement="Is *a* < `b` | $c$ [d]")
+        none = dataclasses.replace(
+            result.verdicts["laptop"], verdict=claims.NOT_MEASURED, n=0, estimate=None, evidence=()
+        )
+        some = dataclasses.replace(
+            none,
+            verdict=claims.BETTER,
+            n=8,
+            estimate=0.02,
+            low=0.01,
+            high=0.03,
+            unit="fraction",
+            evidence=("x/y",),
+        )
+        results.append(dataclasses.replace(result, claim=claim, verdicts={"laptop": none, "paper@m": some}))
+    page = site_pages.claims_page(results)
+    assert page.count(r"Is \*a\* \< \`b\` \| \$c\$ \[d\]") == len(results)
+    assert page.count("- `x/y`") == len(results)
+    for rule in (rule for result in results for rule in result.claim.rules):
+        assert f"`{rule.treatment}`" in page and f"at least {rule.n} pairs" in page
+    table = site_pages.claims_table(results)
+    assert f"- `paper@m`: {len(results)} better" in table
+    assert table.count("Is *a* &lt; `b` | $c$ [d]") == len(results)
+    assert table.count('<span class="verdict better">better</span>') == len(results)
+    assert "<span>+2.00 pp</span> <span>[+1.00, +3.00]</span> <span>n = 8</span>" in table
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "source"),
+    [
+        ("not published here", "not published here", ""),
+        ("2x [P: abstract; a.org/b]", "2x", "[the paper's abstract](https://a.org/b)"),
+        ("2x [C-figure: file 3]", "2x", "its authors' code, file 3, figure"),
+    ],
+)
+def test_a_published_value_is_parted_from_its_source(text: str, value: str, source: str):
+    assert site_pages.published(text) == (value, source)
+
+
+def test_docstrings_become_restructured_text():
+    translate = load(ROOT / "docs" / "_ext" / "docstrings.py").translate
+    assert translate(["±`a` and ``b``:", "- x: text,", "  more", "- y: text"]) == [
+        "±\\ ``a``\\  and \\ ``b``\\ :", "", "- x: text,", "  more", "- y: text",
+    ]  # fmt: skip
+    assert translate(["Like this:", "", "    y = `f`(x)", "", "    z = y", "", "End."]) == [
+        "Like this:", "", "::", "", "    y = `f`(x)", "", "    z = y", "", "End.",
+    ]  # fmt: skip
