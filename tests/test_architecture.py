@@ -16,7 +16,7 @@ LEVELS = [
     {"errors"},
     {"paths"},
     {"files"},
-    {"params", "runtime", "machine"},
+    {"params", "runtime", "machine", "store"},
     {"kernels"},
     {"probe"},
     {"data", "models"},
@@ -24,6 +24,7 @@ LEVELS = [
     {"blocksparse"},
     {"report", *WINGS},
     {"bench", "doctor"},
+    {"cli_train"},
     {"cli"},
     {"__main__"},
 ]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -77,3 +80,16 @@ def test_conda_environment_installs_the_lock_and_this_project_on_the_same_python
 def test_workflow_runs_the_same_entry_point_as_make():
     assert ".ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert re.search(r"make .* test", (ROOT / ".ci" / "run").read_text())
+
+
+@pytest.mark.parametrize("place", ["plain", "with a space"])
+def test_make_works_on_its_own_checkout_from_any_directory(tmp_path: Path, place: str):
+    folder = tmp_path / place
+    folder.mkdir()
+    shutil.copy(ROOT / "Makefile", folder)
+    for command in (
+        ["make", "-n", "-C", str(folder), "smoke"],
+        ["make", "-n", "-f", str(folder / "Makefile"), "smoke"],
+    ):
+        answer = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
+        assert f'cd "{folder}" && tools/setup' in answer.stdout

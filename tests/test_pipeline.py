@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from leandnn import cli, params
+from leandnn import cli_train, params
 from leandnn.params import read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ def outs(stage: dict) -> dict[str, dict]:
     return found
 
 
-@pytest.mark.parametrize("paper", cli.WINGS)
+@pytest.mark.parametrize("paper", cli_train.WINGS)
 def test_a_train_stage_depends_on_just_the_code_its_comparisons_name(paper: str):
     comparisons = importlib.import_module(f"leandnn.{paper}.study").COMPARISONS
     deps = set(stages()[f"train-{paper}"]["deps"])
@@ -39,7 +39,7 @@ def test_a_train_stage_depends_on_just_the_code_its_comparisons_name(paper: str)
         assert deps == code | data
 
 
-@pytest.mark.parametrize("paper", cli.WINGS)
+@pytest.mark.parametrize("paper", cli_train.WINGS)
 def test_every_comparison_has_a_budget_in_every_profile_and_the_other_way_round(paper: str):
     comparisons = importlib.import_module(f"leandnn.{paper}.study").COMPARISONS
     loaded = params.load(ROOT / "params.yaml")

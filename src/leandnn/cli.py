@@ -7,24 +7,17 @@ status 1; Ctrl-C says what to do next and exits with 130.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import re
 import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leandnn import __version__, paths
+from leandnn import __version__, cli_train, paths
 from leandnn.errors import LeandnnError
 
 if TYPE_CHECKING:
-    from leandnn.params import TrainBudget
-    from leandnn.train.study import Comparison, Run
-
-WINGS = ("bf16",)  # papers with a study.py
+    pass
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(run=_data)
 
     add = commands.add_parser("train", help="train the runs of one comparison, resuming what was begun")
-    add.add_argument("paper", help=f"one of {', '.join(WINGS)}")
+    add.add_argument("paper", help=f"one of {', '.join(cli_train.WINGS)}")
     add.add_argument("comparison", help="e.g. vision")
     add.add_argument(
         "--profile", help="budget from params.yaml: smoke, laptop, desk, paper (default: active)"
@@ -64,12 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--fresh", action="store_true", help="forget earlier checkpoints and results first")
     add.add_argument("--run", dest="only", help=argparse.SUPPRESS)  # a worker's part
     add.add_argument("--key", help=argparse.SUPPRESS)
-    add.set_defaults(run=_train)
+    add.set_defaults(run=cli_train.train)
 
     add = commands.add_parser(
         "params", help="print all parameters as JSON, for machines without a YAML parser"
     )
-    add.set_defaults(run=_params)
+    add.set_defaults(run=cli_train.params)
 
     add = commands.add_parser(
         "reference",
@@ -85,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=int, help="runs at once (default: as many as the cores hold; 1 on a GPU)"
     )
     add.add_argument("--params", type=Path, help="JSON from `leandnn params`, instead of params.yaml")
-    add.set_defaults(run=_reference)
+    add.set_defaults(run=cli_train.reference)
 
     add = commands.add_parser("bench", help="measure speed against peers")
     add.add_argument("name", help="e.g. train-step")
@@ -158,175 +151,6 @@ def _data(arguments: argparse.Namespace) -> int:
         verify(arguments.name, paths.PREPARED)
         print(f"{arguments.name} is whole")
     return 0
-
-
-def _comparisons(paper: str) -> dict[str, Comparison]:
-    comparisons: dict[str, Comparison] = importlib.import_module(f"leandnn.{paper}.study").COMPARISONS
-    return comparisons
-
-
-def find_comparison(paper: str, name: str) -> Comparison:
-    """The comparison `name` of a wing; LeandnnError names what there is."""
-    if paper not in WINGS:
-        raise LeandnnError(f"paper {paper!r} is unknown, expected one of {', '.join(WINGS)}")
-    comparisons = _comparisons(paper)
-    if name not in comparisons:
-        raise LeandnnError(
-            f"comparison {name!r} of {paper} is unknown, expected one of {', '.join(comparisons)}"
-        )
-    return comparisons[name]
-
-
-def _positive(name: str, value: int | None) -> None:
-    if value is not None and not 1 <= value <= 1024:
-        raise LeandnnError(f"leandnn {name} is {value}, expected a value in [1, 1024]")
-
-
-def _device(name: str) -> None:
-    if re.fullmatch(r"cpu|cuda(:\d+)?", name) is None:
-        raise LeandnnError(f"device is {name!r}, expected cpu, cuda or cuda:N")
-
-
-def _budget(arguments: argparse.Namespace) -> tuple[TrainBudget, int]:
-    """Budget and threads: the profile's, with what the command line says instead, checked like params.yaml.
-
-    A worker's command line says all of it, so it needs no params.yaml (and no YAML parser).
-    """
-    from leandnn import params as parameters
-
-    said = {f.name: getattr(arguments, f.name) for f in fields(parameters.TrainBudget)}
-    if None in (*said.values(), arguments.threads):
-        profile = parameters.load().profile(arguments.profile)
-        budget = getattr(getattr(profile, arguments.paper), arguments.comparison)
-        said = {name: getattr(budget, name) if value is None else value for name, value in said.items()}
-    threads: int = profile.threads if arguments.threads is None else arguments.threads
-    said["seeds"] = list(said["seeds"])
-    return parameters.parse(parameters.TrainBudget, said, "leandnn train"), threads
-
-
-def _is_active(arguments: argparse.Namespace, budget: TrainBudget, threads: int) -> bool:
-    """Whether this is what the pipeline would run, so that its costs are worth keeping."""
-    from leandnn import params as parameters
-
-    active = parameters.load().active
-    return threads == active.threads and budget == getattr(
-        getattr(active, arguments.paper), arguments.comparison
-    )
-
-
-def _worker_command(
-    paper: str, comparison: str, threads: int, device: str
-) -> Callable[[Run, str], list[str]]:
-    """Makes the command line that trains one run of a comparison."""
-
-    def command(run: Run, key: str) -> list[str]:
-        spent = [f"--{name}={value}" for name, value in run.spent().items()]
-        return [
-            sys.executable, "-m", "leandnn", "train", paper, comparison, "--run", run.name, "--key", key,
-            "--seeds", str(run.seed), "--threads", str(threads), "--device", device, *spent,
-        ]  # fmt: skip
-
-    return command
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    comparison = find_comparison(arguments.paper, arguments.comparison)
-    from leandnn.data import prepared
-    from leandnn.train import runner, workers
-
-    budget, threads = _budget(arguments)
-    _positive("train.threads", threads)
-    _positive("train.workers", arguments.workers)
-    _device(arguments.device)
-    if arguments.only is not None:
-        workers.die_with_parent()
-        run = next(run for run in comparison.runs(budget) if run.name == arguments.only)
-        runner.train_one(run, arguments.key, threads, arguments.device, _throttled(workers.report))
-        return 0
-    out = runner.train_comparison(
-        comparison,
-        budget,
-        threads=threads,
-        device=arguments.device,
-        workers=arguments.workers,
-        out=arguments.out,
-        fresh=arguments.fresh,
-        keep_costs=arguments.out is None
-        and arguments.device == "cpu"
-        and _is_active(arguments, budget, threads),
-        data_digests={name: prepared.digest(name) for name in comparison.data},
-        worker_command=_worker_command(arguments.paper, arguments.comparison, threads, arguments.device),
-    )
-    print(
-        f"{arguments.paper}/{arguments.comparison}: {len(comparison.runs(budget))} runs in {paths.relative(out)}"
-    )
-    return 0
-
-
-def _params(arguments: argparse.Namespace) -> int:
-    from leandnn import params as parameters
-    from leandnn.train import reference
-
-    print(json.dumps({"params": asdict(parameters.load()), "commit": reference.commit()}, indent=2))
-    return 0
-
-
-def find_studies(names: Sequence[str]) -> list[Comparison]:
-    """Comparisons by study name ("bf16-vision"), paper ("bf16") or "all"; LeandnnError names what there is."""
-    known = {f"{wing}-{c}": (wing, c) for wing in WINGS for c in _comparisons(wing)}
-    chosen: dict[str, tuple[str, str]] = {}
-    for name in names:
-        matching = {k: v for k, v in known.items() if name in (k, v[0], "all")}
-        if not matching:
-            raise LeandnnError(f"study {name!r} is unknown, expected all, {', '.join((*WINGS, *known))}")
-        chosen |= matching
-    return [find_comparison(*place) for place in chosen.values()]
-
-
-def _reference(arguments: argparse.Namespace) -> int:
-    comparisons = find_studies(arguments.studies)
-    from leandnn import params as parameters
-    from leandnn.train import reference
-
-    _positive("reference.workers", arguments.workers)
-    _device(arguments.device)
-    if not 0 < arguments.minutes < 1e6:
-        raise LeandnnError(f"leandnn reference.minutes is {arguments.minutes:g}, expected a value above 0")
-    if arguments.params is None:
-        profile, made_by = parameters.load().profile(arguments.profile), reference.commit()
-    else:
-        params, made_by = parameters.load_json(arguments.params)
-        profile = params.profile(arguments.profile)
-
-    def command(run: Run, key: str) -> list[str]:
-        comparison = run.comparison
-        return _worker_command(comparison.paper, comparison.name, profile.threads, arguments.device)(run, key)
-
-    missing = reference.run_studies(
-        comparisons,
-        arguments.profile,
-        profile,
-        device=arguments.device,
-        minutes=arguments.minutes,
-        workers=arguments.workers,
-        made_by=made_by,
-        worker_command=command,
-    )
-    print(f"{missing} runs are still missing; the same command goes on" if missing else "nothing is missing")
-    return 0
-
-
-def _throttled(report: Callable[[int, int, str], None]) -> Callable[[int, int, str], None]:
-    """At most five reports a second, but every new text."""
-    last_time, last_text = 0.0, ""
-
-    def send(done: int, total: int, text: str) -> None:
-        nonlocal last_time, last_text
-        if text != last_text or time.monotonic() - last_time > 0.2:
-            report(done, total, text)
-            last_time, last_text = time.monotonic(), text
-
-    return send
 
 
 def _bench(arguments: argparse.Namespace) -> int:

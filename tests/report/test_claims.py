@@ -310,8 +310,8 @@ def test_runs_of_the_smoke_profile_are_never_evidence(
     (result,) = claims.compute(tmp_path)
     found = result.verdicts["laptop"]
     assert found.verdict == verdict
-    assert ("6 runs of the smoke profile" in found.detail) == (verdict == "not measured")
-    assert ("6 runs of the smoke profile" in " ".join(render.text([result]).split())) == (
+    assert ("6 runs not of the active profile" in found.detail) == (verdict == "not measured")
+    assert ("6 runs not of the active profile" in " ".join(render.text([result]).split())) == (
         verdict == "not measured"
     )
 

@@ -81,12 +81,8 @@ def test_costs_of_the_active_profile_are_kept_even_when_the_runs_were_done_befor
     leandnn: Run, repository: Path
 ):
     params = repository / "params.yaml"
-    text = (
-        params.read_text()
-        .replace("active: *laptop", "active: *smoke")
-        .replace("train_images: 1280", "train_images: 256")
-    )
-    params.write_text(text)
+    text = params.read_text().replace("active: *laptop", "active: *smoke")
+    params.write_text(text.replace("train_images: 1280", "train_images: 256"))
     titles = {f"bf16/vision/{arm}-s{seed}" for arm in ("bf16", "fp32") for seed in (0, 1)}
     for _ in range(2):
         assert leandnn("train", "bf16", "vision").returncode == 0

@@ -82,9 +82,7 @@ class Evidence:
         kept = [(a, b) for a, b in measured if _canonical(a.budget) == _canonical(b.budget) == usual]
 
         counts = {
-            "of another budget than the active profile's": sum(
-                run.arm in (control, treatment) for run in self.off_profile
-            ),
+            "not of the active profile": sum(run.arm in (control, treatment) for run in self.off_profile),
             "without a partner": len(sides[0].keys() ^ sides[1].keys()),
             f"in pairs without {metric}": 2 * (len(both) - len(measured)),
             "in pairs of another budget or code": 2 * (len(measured) - len(kept)),
