@@ -740,10 +740,16 @@ def test_an_unknown_name_is_told_with_those_there_are(function: Callable[[str], 
         function("mnist")
 
 
-def test_digest_is_that_of_the_whole_prepared_file(tiny: Tiny):
+def test_a_digest_identifies_verified_contents_and_damage_is_refused(tiny: Tiny):
     prepare_from_official(tiny)
     path = tiny.fetch()
-    assert prepared_file.digest("tiny", tiny.prepared) == hashlib.sha256(path.read_bytes()).hexdigest()
+    first = prepared_file.digest("tiny", tiny.prepared)
+    assert first == prepared_file.digest("tiny", tiny.prepared)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(LeandnnError, match=r"is damaged: .* run `leandnn data fetch tiny`$"):
+        prepared_file.digest("tiny", tiny.prepared)
     path.unlink()
     with pytest.raises(LeandnnError, match=r"run `leandnn data fetch tiny`$"):
         prepared_file.digest("tiny", tiny.prepared)

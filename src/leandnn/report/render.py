@@ -9,6 +9,7 @@ from itertools import groupby
 
 from leandnn.errors import LeandnnError
 from leandnn.report.claims import BETTER, NOT_COUNTED, NOT_MEASURED, REPRODUCED, STALE, Result, table
+from leandnn.report.evidence import LAPTOP
 
 WIDTH = 100
 LEGEND = "More is better; pp: percentage points; [ ]: 90 % interval (for a confidence of 95 %); n: pairs."
@@ -23,16 +24,23 @@ def text(results: Sequence[Result]) -> str:
     rows = table(results)
     if not rows:
         return "claims.yaml holds no claims.\n"
-    columns = ("claim", "scale", "verdict", "estimate")
-    widths = {column: max(len(row[column]) for row in rows) for column in columns}
+    # A claim's first line is the laptop's; scales of other machines follow in the same two columns, where
+    # something was measured.
+    names = {
+        id(row): f"{row['claim']:<28}{row['scale']}" if row["scale"] == LAPTOP else f"  {row['scale']}"
+        for row in rows
+    }
+    widths = {column: max(len(row[column]) for row in rows) for column in ("verdict", "estimate")}
+    widths["name"] = max(len(name) for name in names.values())
     lines: list[str] = []
     for paper, of_paper in groupby(rows, key=lambda row: row["paper"]):
         lines += ["", _cut(paper, 0)]
         for _, of_claim in groupby(of_paper, key=lambda row: row["claim"]):
             first, *further = of_claim
-            for row in (first, *({**row, "claim": ""} for row in further)):
-                cells = "  ".join(row[column].ljust(widths[column]) for column in columns)
-                lines.append(f"  {cells}  n = {row['n']}")
+            for row in (first, *(row for row in further if row["verdict"] != NOT_MEASURED)):
+                name, verdict = names[id(row)].ljust(widths["name"]), row["verdict"].ljust(widths["verdict"])
+                estimate = row["estimate"].ljust(widths["estimate"])
+                lines.append(f"  {name}  {verdict}  {estimate}  n = {row['n']}")
                 lines += textwrap.wrap(
                     _why(row),
                     WIDTH,
