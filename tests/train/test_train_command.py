@@ -209,10 +209,17 @@ def test_a_folder_that_may_not_be_written_is_named_before_any_training(repositor
     (repository / "runs").chmod(0o555)
     code = (
         "import os, sys\n"
-        "from leandnn import cli\n"
-        "import torch, leandnn.bf16.study, leandnn.train.runner\n"  # imported while the files can be read
+        "from leandnn.bf16.study import COMPARISONS\n"  # imported while the files can be read
+        "from leandnn.errors import LeandnnError\n"
+        "from leandnn.params import TrainBudget\n"
+        "from leandnn.train import runner\n"
         "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
-        f"sys.exit(cli.main({list(TRAIN)!r}))\n"
+        "budget = TrainBudget(epochs=1, train_images=256, test_images=20, seeds=(0,))\n"
+        "try:\n"
+        "    runner.train_comparison(COMPARISONS['vision'], budget, threads=1, data_digests={},\n"
+        "                            worker_command=lambda run, key: ['false'])\n"
+        "except LeandnnError as error:\n"
+        "    sys.exit(f'leandnn: {error}')\n"
     )
     for folder in (repository, *list(repository.parents)[:-2]):
         folder.chmod(folder.stat().st_mode | 0o055)

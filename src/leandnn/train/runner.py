@@ -119,11 +119,11 @@ def train_comparison(
     """
     out = out or paths.RUNS / comparison.paper / comparison.name
     title = f"{comparison.paper}/{comparison.name}"
-    runs = comparison.runs(budget)
-    places = [Place(run, run_key(run, threads, device, data_digests)) for run in runs]
     _must_be_ours(out)
     _must_be_writable(out)
     _known_costs()
+    runs = comparison.runs(budget)
+    places = [Place(run, run_key(run, threads, device, data_digests)) for run in runs]
     with locked(f"train-{title}", f"the comparison {title} is being trained"):
         if fresh:
             for place in places:
