@@ -9,20 +9,21 @@ export PATH := $(ROOT)/.venv/bin:$(PATH)
 export LEANDNN_ROOT := $(ROOT)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: setup repro test smoke lab bench site clean
+.PHONY: setup repro test torture smoke lab bench site clean
 
 setup:
 	@cd "$(ROOT)" && tools/setup && leandnn doctor
 
-# `dvc pull` ends with 1 where the data is not in store/; --allow-missing lets repro fetch it from its source.
 repro:
-	@cd "$(ROOT)" && tools/setup
-	@cd "$(ROOT)" && dvc pull --quiet --allow-missing && dvc repro
-	@cd "$(ROOT)" && leandnn claims && echo && \
-	  echo "Figures: reports/figures   gallery: reports/README.md   results: reports/RESULTS.md"
+	@cd "$(ROOT)" && tools/setup && tools/repro
 
 test:
 	@cd "$(ROOT)" && tools/setup && tools/test
+
+# Every command killed 100 times at random moments (LEANDNN_KILLS), and the other tests of survival.
+torture:
+	@cd "$(ROOT)" && tools/setup && mkdir -p build && \
+	  LEANDNN_KILLS="$${LEANDNN_KILLS:-100}" pytest -v tests/test_survival.py tests/test_security.py 2>&1 | tee build/torture.log
 
 smoke:
 	@cd "$(ROOT)" && tools/setup && tools/smoke

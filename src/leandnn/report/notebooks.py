@@ -110,17 +110,17 @@ def execute(source: Path, target: Path, *, timeout: int = 600) -> Path:
     from papermill.exceptions import PapermillExecutionError
 
     _read(source)
+    partial = target.with_name(f"{source.stem}.partial.ipynb")  # beside what a killed run left behind
     if target.exists() and (
         not target.is_dir()
         or target.resolve() in source.resolve().parents
-        or not _is_ours(target, source.name)
+        or not (partial.exists() or _is_ours(target, source.name))
     ):
         raise LeandnnError(
             f"{paths.relative(target)} exists, expected nothing or an earlier report of {source.name}, since it is "
             "emptied first"
         )
     shutil.rmtree(target, ignore_errors=True)
-    partial = target.with_name(f"{source.stem}.partial.ipynb")
     try:
         target.mkdir(parents=True)
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from leandnn import paths
 from leandnn.errors import LeandnnError
-from leandnn.files import write_text
+from leandnn.files import swap, write_text
 from leandnn.report import claims, render, tables
 
 LIMIT_MIB = 8  # all of reports/ is in git
@@ -30,14 +30,11 @@ def write(root: Path = paths.ROOT) -> Path:
         size = sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file()) / (1 << 20)
         if size > LIMIT_MIB:
             raise LeandnnError(f"reports/ would have {size:.1f} MiB, expected at most {LIMIT_MIB}")
-        if target.exists():
-            target.rename(old)
-        fresh.rename(target)
+        swap(fresh, target, old)
     except OSError as error:
         raise LeandnnError(f"cannot write {paths.relative(target)}: {error.strerror or error}") from error
     finally:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
     return target
 
 

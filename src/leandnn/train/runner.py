@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from leandnn import machine, paths
 from leandnn.errors import LeandnnError
-from leandnn.files import write_json, write_text
+from leandnn.files import swap, write_json, write_text
 from leandnn.train import outcome
 from leandnn.train.locks import locked
 from leandnn.train.study import Comparison, Run, run_key
@@ -177,14 +177,11 @@ def _write_folder(out: Path, results: list[tuple[Place, dict[str, Any] | None]])
             folder = fresh / place.run.name
             write_json(folder / "metrics.json", result["metrics"])
             write_text(folder / "history.csv", outcome.history_csv(result["history"]))
-        if out.exists():
-            out.rename(old)
-        fresh.rename(out)
+        swap(fresh, out, old)
     except OSError as error:
         raise LeandnnError(f"cannot write {paths.relative(out)}: {error.strerror or error}") from error
     finally:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _cost_file() -> Path:
