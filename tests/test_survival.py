@@ -183,7 +183,8 @@ class Torture:
     def once(self, moment: float | None) -> bool:
         """One start; whether the command has completed (it was not killed, nor refused for an orphan)."""
         self.before()
-        self.resumes += bool(list((self.root / "build" / "checkpoints").rglob("*-s0-*.*")))
+        resumes = bool(list((self.root / "build" / "checkpoints").rglob("*-s0-*.*")))
+        self.resumes += resumes
         # One each: an orphan goes on writing to its own.
         log = self.root.parent / f"{self.root.name}-{len(self.groups)}.log"
         with log.open("w") as stream:
@@ -197,6 +198,7 @@ class Torture:
                 start_new_session=True,
             )
         self.groups.append(process.pid)
+        begun = time.monotonic()
         try:
             code = process.wait(moment if moment is not None else 120)
         except subprocess.TimeoutExpired:
@@ -218,6 +220,8 @@ class Torture:
                 psutil.wait_procs([psutil.Process(int(orphan[1]))], timeout=60)
             return False
         self.completed += 1
+        if not resumes:  # on a busy machine the first estimate may be far too long
+            self.seconds = min(self.seconds, time.monotonic() - begun)
         self.check()
         return True
 
@@ -891,15 +895,20 @@ def test_two_clones_that_share_a_cache_end_with_the_same_files(pushed: Path, tmp
         (root / "dvc.lock").unlink()  # so that both have to make everything
         with (root / ".dvc" / "config.local").open("w") as stream:
             stream.write(f"[cache]\n    dir = {tmp_path / 'cache'}\n")
-    processes = [
-        subprocess.Popen(
-            ["tools/repro"], cwd=r, env=environment(r), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for r in clones
-    ]  # fmt: skip
-    for process in processes:
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+    waiting = clones
+    for _ in range(3):
+        processes = [
+            subprocess.Popen(
+                ["tools/repro"], cwd=r, env=environment(r), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            for r in waiting
+        ]  # fmt: skip
+        answers = [(process.communicate(timeout=120)[0], process.returncode) for process in processes]
+        # DVC takes the unfinished file of another for a corrupt one and removes it; the other says so and stops.
+        race = re.compile(r"No such file or directory: '\S*/cache/runs/\S+\.tmp'")
+        assert [said for said, code in answers if code != 0 and not race.search(said)] == []
+        waiting = [root for root, (_, code) in zip(waiting, answers, strict=True) if code != 0]
+    assert waiting == []
     for root in clones:
         assert contents(root / "runs") == contents(pushed / "runs")
         assert run(root, "dvc", "status", "-q").returncode == 0
