@@ -1,10 +1,14 @@
-"""Files that are either whole or not there: every writer of the package goes through `replacing`."""
+"""Files that are either whole or not there: every writer of the package goes through `replacing`.
+
+And folders that are seen to be writable before hours of work, not after them.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +18,7 @@ from typing import Any, BinaryIO
 from leandnn.errors import LeandnnError
 from leandnn.paths import relative
 
-_LEFTOVER_SECONDS = 3600.0  # a partial file this old belongs to no living process
+_LEFTOVER_SECONDS = 3600.0  # a partial file this old belongs to nobody, though its PID may live again
 
 
 def unwritable(target: Path, error: OSError) -> LeandnnError:
@@ -36,8 +40,9 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for leftover in target.parent.glob(f"{target.name}.*.partial"):
-            if leftover.is_file() and time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
-                leftover.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # its process may just have finished
+                if leftover.is_file() and _is_abandoned(leftover):
+                    leftover.unlink()
         with partial.open("wb") as stream:
             yield stream
             stream.flush()
@@ -48,6 +53,33 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _is_abandoned(partial: Path) -> bool:
+    """Whether the process that was writing a partial file is gone, by the PID in its name or by its age."""
+    try:
+        os.kill(int(partial.name.split(".")[-2]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except (ValueError, PermissionError):  # no PID; a process of somebody else
+        pass
+    return time.time() - partial.stat().st_mtime > _LEFTOVER_SECONDS
+
+
+def must_be_writable(*folders: Path) -> None:
+    """Make these folders and see that they can be written; LeandnnError names the first that cannot."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise LeandnnError(f"cannot write to {relative(folder)}: {error.strerror or error}") from error
+
+
+def must_be_replaceable(target: Path) -> None:
+    """Likewise for a folder that `swap` will replace: all of it has to be emptied, beside it lies the new one."""
+    must_be_writable(*(path for path in (target, *target.rglob("*")) if path.is_dir()), target.parent)
 
 
 def swap(fresh: Path, target: Path, old: Path) -> None:

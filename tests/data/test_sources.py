@@ -11,6 +11,7 @@ import pickle
 import shutil
 import stat
 import struct
+import subprocess
 import tarfile
 import tempfile
 import threading
@@ -594,13 +595,15 @@ def test_a_file_where_the_folder_should_be_is_an_error(tiny: Tiny):
 def test_what_a_killed_process_left_goes_and_what_another_is_writing_stays(tiny: Tiny):
     prepare_from_official(tiny)
     tiny.prepared.mkdir()
-    dead, alive = (tiny.prepared / f"tiny.safetensors.{pid}.partial" for pid in (1, 2))
-    for path in (dead, alive):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    names = (gone.pid, 1, os.getppid(), "elsewhere")  # 1: after a restart a PID belongs to somebody else
+    dead, old, alive, unknown = (tiny.prepared / f"tiny.safetensors.{name}.partial" for name in names)
+    for path in (dead, old, alive, unknown):
         path.write_bytes(b"half")
-    os.utime(dead, (0, 0))
+    os.utime(old, (0, 0))
     tiny.fetch()
-    assert not dead.exists()
-    assert alive.exists()
+    assert [path.exists() for path in (dead, old, alive, unknown)] == [False, False, True, True]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from leandnn import paths
 from leandnn.errors import LeandnnError
-from leandnn.files import swap, write_text
+from leandnn.files import must_be_replaceable, swap, write_text
 from leandnn.report import claims, render, tables
 
 LIMIT_MIB = 8  # all of reports/ is in git
@@ -17,9 +17,10 @@ LIMIT_MIB = 8  # all of reports/ is in git
 def write(root: Path = paths.ROOT) -> Path:
     """Collect claims, figures and executed notebooks into reports/, swapped in at the end.
 
-    Raises LeandnnError if a report is missing or the folder would pass LIMIT_MIB.
+    Raises LeandnnError if a report is missing, the folder cannot be written or would pass LIMIT_MIB.
     """
     target, fresh, old = (root / name for name in ("reports", "reports.partial", "reports.old.partial"))
+    must_be_replaceable(target)
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:

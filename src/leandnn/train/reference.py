@@ -19,11 +19,12 @@ from typing import Any
 from leandnn import machine, paths, probe
 from leandnn.data import prepared
 from leandnn.errors import LeandnnError
+from leandnn.files import must_be_writable
 from leandnn.kernels import dispatch
 from leandnn.params import Profile
 from leandnn.train import record
 from leandnn.train.locks import locked
-from leandnn.train.runner import Place
+from leandnn.train.runner import Place, checkpoints
 from leandnn.train.study import Comparison, Run, code_digest, run_key
 from leandnn.train.workers import Job, run_jobs
 
@@ -82,16 +83,18 @@ def run_studies(
     - workers: processes at once; None for one per `threads` cores on a CPU, one per device else.
     - made_by: the commit, written into every record.
 
-    Raises LeandnnError if a run fails, a file is damaged, or another process runs one of the studies.
+    Raises LeandnnError if a run fails, a file is damaged, a folder cannot be written, or another process runs one
+    of the studies.
     """
     deadline = time.monotonic() + 60 * minutes
+    folder = paths.REFERENCE / machine.name(device)
+    must_be_writable(folder, *(checkpoints(comparison) for comparison in comparisons))
     if device == "cpu" and dispatch.active() == "reference":
         print(
             "the compiled kernels are not installed here: the slower reference kernels serve instead",
             flush=True,
         )
     card = probe.card(device)
-    folder = paths.REFERENCE / machine.name(device)
     threads = profile.threads
     digests = {name: prepared.digest(name) for c in comparisons for name in c.data}
     with ExitStack() as stack:

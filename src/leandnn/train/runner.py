@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from leandnn import machine, paths
 from leandnn.errors import LeandnnError
-from leandnn.files import swap, write_json, write_text
+from leandnn.files import must_be_replaceable, must_be_writable, swap, write_json, write_text
 from leandnn.train import outcome
 from leandnn.train.locks import locked
 from leandnn.train.study import Comparison, Run, run_key
@@ -26,6 +26,11 @@ from leandnn.train.workers import Job, run_jobs
 
 if TYPE_CHECKING:
     from leandnn.train.loop import Progress
+
+
+def checkpoints(comparison: Comparison) -> Path:
+    """The folder where the runs of a comparison keep their state."""
+    return paths.CHECKPOINTS / comparison.paper / comparison.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Place:
     @property
     def folder(self) -> Path:
         """Shared by the comparison's runs."""
-        return paths.CHECKPOINTS / self.run.comparison.paper / self.run.comparison.name
+        return checkpoints(self.run.comparison)
 
     @property
     def state(self) -> Path:
@@ -51,7 +56,10 @@ class Place:
         return self.folder / f"{self.run.name}-{self.key}.done.json"
 
     def result(self) -> dict[str, Any] | None:
-        """The finished result, None if there is none; a damaged one is moved aside and reported."""
+        """The finished result, None if there is none; a damaged one is moved aside and reported.
+
+        A finished run needs no checkpoint: one that is left goes.
+        """
         if not self.done.exists():
             return None
         try:
@@ -66,6 +74,7 @@ class Place:
                 f"the stored result {paths.relative(self.done)} is corrupt ({error}); it was moved to {aside.name}, "
                 "run the command again to train it afresh"
             ) from error
+        self.state.unlink(missing_ok=True)  # there only if its worker was killed in between
         return result
 
 
@@ -120,7 +129,8 @@ def train_comparison(
     out = out or paths.RUNS / comparison.paper / comparison.name
     title = f"{comparison.paper}/{comparison.name}"
     _must_be_ours(out)
-    _must_be_writable(out)
+    must_be_replaceable(out)
+    must_be_writable(checkpoints(comparison), *([_cost_file().parent] if keep_costs else []))
     _known_costs()
     runs = comparison.runs(budget)
     places = [Place(run, run_key(run, threads, device, data_digests)) for run in runs]
@@ -152,18 +162,6 @@ def _must_be_ours(out: Path) -> None:
             f"{paths.relative(out)} holds {foreign[0].name}, expected nothing or a folder of runs, since it would "
             "be replaced"
         )
-
-
-def _must_be_writable(out: Path) -> None:
-    """Fail before hours of training, not after."""
-    for folder in (out.parent, paths.CHECKPOINTS):
-        probe = folder / ".writable"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise LeandnnError(f"cannot write to {paths.relative(folder)}: {error.strerror}") from error
 
 
 def _write_folder(out: Path, results: list[tuple[Place, dict[str, Any] | None]]) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ except ImportError:  # a machine with only torch and numpy shows plain lines
     tqdm = None  # type: ignore[assignment,misc]
 
 EVENT = "@progress "
+_PARENT = "LEANDNN_PARENT"  # the PID of who started a worker, in its environment
 
 
 @dataclass
@@ -43,12 +45,10 @@ def report(done: int, total: int, text: str) -> None:
 
 def die_with_parent() -> None:
     """Called in a worker: be killed when the parent dies, even by SIGKILL (Linux), so no run trains unseen."""
-    parent = os.getppid()
-    try:
+    parent = int(os.environ.get(_PARENT, os.getppid()))
+    with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    except (AttributeError, OSError):
-        return
-    if os.getppid() != parent:  # it died before the call
+    if os.getppid() != parent:  # it died before the call, perhaps while this process was still importing
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -106,9 +106,9 @@ def run_jobs(
 
 
 def _start(job: Job, threads: int, lines: queue.Queue[tuple[Job, str | None]]) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    own = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), _PARENT: str(os.getpid())}
     job.process = subprocess.Popen(
-        job.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        job.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **own}
     )
 
     def read() -> None:
