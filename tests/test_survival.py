@@ -127,11 +127,6 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, cifar_file: Path) -> Unbr
     return found
 
 
-def waits_for(what: str, *, strict: bool = True) -> pytest.MarkDecorator:
-    """A test of something that is known to be wrong."""
-    return pytest.mark.xfail(strict=strict, reason=f"KNOWN DEFECT: {what}")
-
-
 # --- kills -----------------------------------------------------------------------------------------------
 
 
@@ -376,7 +371,6 @@ def finished(unbroken: Unbroken, tmp_path: Path) -> Path:
     return root
 
 
-@waits_for("partial files of dead processes stay an hour, a checkpoint beside its result a month")
 def test_what_killed_processes_left_half_written_goes_with_the_next_run(finished: Path, unbroken: Unbroken):
     kept, redone = sorted((finished / "build" / "checkpoints").rglob("*.done.json"))
     dead = subprocess.Popen(["true"])
@@ -438,7 +432,6 @@ os._exit(0)
 """
 
 
-@waits_for("a worker that is still importing when its parent is killed trains on unseen")
 def test_a_worker_whose_parent_is_killed_while_it_still_imports_does_not_train(bare: Path):
     must(bare, sys.executable, "-c", ORPHAN)
     deadline = time.monotonic() + 4
@@ -557,7 +550,6 @@ def test_a_full_disk_leaves_the_old_figure(disk: Disk):
     filled(disk, write)
 
 
-@waits_for("notebooks.execute leaves its partial notebook, and figures without their notebook")
 def test_a_full_disk_leaves_no_half_report(disk: Disk, moved: Path):
     source = demo_notebook(moved, "print('x' * 9000)")
     target = disk.folder / "reports" / "demo"
@@ -692,16 +684,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory, cifar_file: Path) -> dict[
     return dict(zip(LOCKED, found, strict=True))
 
 
-DEFECTS = {
-    "summary, reports": waits_for("a reports/ that may not be written is moved aside and cannot be removed"),
-    "train, its runs": waits_for("a folder of runs that may not be written is seen after training"),
-    "train, reference": waits_for("a reference/ that may not be written is seen after training"),
-    "reference, reference": waits_for("a reference/ that may not be written is seen after training"),
-    "reference, build": waits_for("a build/ that may not be written is seen by the worker", strict=False),
-}
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, marks=DEFECTS.get(case, ())) for case in LOCKED])
+@pytest.mark.parametrize("case", LOCKED)
 def test_a_folder_that_may_not_be_written_is_one_sentence_before_any_work(
     answers: dict[str, dict[str, Any]], case: str
 ):

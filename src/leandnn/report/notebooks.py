@@ -16,6 +16,7 @@ import nbformat
 from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import unwritable, write_text
+from leandnn.report.inert import only_inert
 
 INJECTED = "injected-parameters"
 
@@ -67,14 +68,13 @@ def strip_file(source: Path, target: Path) -> None:
 
 
 def normalise(notebook: Any) -> Any:
-    """An executed notebook made a function of its inputs (in place, and returned)."""
+    """An executed notebook made a function of its inputs, with inert outputs only (in place, and returned)."""
     _clean_metadata(notebook)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.pop("metadata", None) if output.output_type == "stream" else None
             if "data" in output:
-                # A progress widget has a random model id, and GitHub refuses a notebook without its state.
-                output.data.pop("application/vnd.jupyter.widget-view+json", None)
+                output.data, output.metadata = nbformat.from_dict([only_inert(output.data), {}])
     return notebook
 
 
@@ -104,7 +104,7 @@ def execute(source: Path, target: Path, *, timeout: int = 600) -> Path:
     - timeout: seconds that one cell may take.
 
     While it runs, the notebook is `<target>.partial.ipynb`; it stays there if a cell fails, and the
-    LeandnnError names the cell.
+    LeandnnError names the cell. Nothing else is left of a notebook that did not come to its end.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -132,6 +132,7 @@ def execute(source: Path, target: Path, *, timeout: int = 600) -> Path:
         for name, path in offered.items()
         if name in known
     }
+    failed = False
     try:
         papermill.execute_notebook(
             str(source),
@@ -146,23 +147,24 @@ def execute(source: Path, target: Path, *, timeout: int = 600) -> Path:
             # What goes wrong in a cell comes back as its output; the kernel's own log would repeat it.
             extra_arguments=["--IPKernelApp.log_level=50"],
         )
+        write_text(target / source.name, to_text(normalise(_read(partial))))
     except PapermillExecutionError as error:
-        shutil.rmtree(target, ignore_errors=True)
+        failed = True
         raise LeandnnError(
             f"{source.name} failed in cell {_failed_cell(_read(partial))!r} with {error.ename}: {error.evalue}; "
             f"its state is in {paths.relative(partial)}"
         ) from error
     except OSError as error:
-        shutil.rmtree(target, ignore_errors=True)
         raise unwritable(target, error) from error
+    except LeandnnError:
+        raise
     except Exception as error:  # a time-out, a kernel that died: papermill passes on what the client raised
-        shutil.rmtree(target, ignore_errors=True)
         lines = [line for line in str(error).splitlines() if line.strip(" -")]
         reason = lines[0] if lines else "no reason given"
         raise LeandnnError(f"{source.name} did not finish ({type(error).__name__}: {reason})") from error
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
-    write_text(target / source.name, to_text(normalise(_read(partial))))
-    partial.unlink()
+    finally:
+        if not (target / source.name).exists():
+            shutil.rmtree(target, ignore_errors=True)
+        if not failed:
+            partial.unlink(missing_ok=True)
     return target / source.name
