@@ -1,6 +1,7 @@
 # Thin: each target sets everything up on a fresh machine and does its job, from any directory.
 #   make repro   set up, restore, fetch data, run the pipeline, print the claims
 #   make test    set up and run everything CI runs
+#   make reference MINUTES=600   set up and run the desk studies that are missing or stale, as far as time allows
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 # By the shell, since make's own functions split a path at its spaces.
@@ -9,7 +10,7 @@ export PATH := $(ROOT)/.venv/bin:$(PATH)
 export LEANDNN_ROOT := $(ROOT)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: setup repro test torture smoke lab bench site clean
+.PHONY: setup repro test torture smoke lab bench reference site clean
 
 setup:
 	@cd "$(ROOT)" && tools/setup && leandnn doctor
@@ -33,6 +34,9 @@ lab:
 
 bench:
 	@cd "$(ROOT)" && tools/setup && leandnn bench train-step --reference
+
+reference:
+	@cd "$(ROOT)" && tools/setup && dvc repro --quiet data && leandnn reference all --profile desk --minutes "$${MINUTES:-600}"
 
 # Ends with the path of the page to open; needs no network and no server to be read.
 site:

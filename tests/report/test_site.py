@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from leandnn.errors import LeandnnError
-from leandnn.report import claims, site, site_figures, site_pages
+from leandnn.report import claims, site, site_figures, site_pages, tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,9 +70,8 @@ def pages(built: Path) -> list[str]:
 @pytest.mark.parametrize("width", [390, 1280])
 def test_every_page_is_whole_quiet_and_as_wide_as_the_screen(browser, built: Path, address: str, width: int):
     names = pages(built)
-    assert {"index.html", "claims.html", "gallery.html", "api/kernels.html", "notebooks/00_tour.html"} <= set(
-        names
-    )
+    expected = ("index", "claims", "gallery", "costs", "api/kernels", "notebooks/00_tour")
+    assert {f"{name}.html" for name in expected} <= set(names)
     figures, faults = 0, []
     with tool.opened(browser, address, width=width) as (page, log):
         for name in names:
@@ -195,6 +194,17 @@ def test_every_link_and_anchor_leads_somewhere(built: Path):
             if parts.fragment and target.suffix == ".html":
                 there = parsed[target.relative_to(built.resolve()).as_posix()].ids
                 assert unquote(parts.fragment) in there, f"{name} leads to {url}"
+
+
+@pytest.mark.slow
+def test_the_tables_of_the_readme_are_on_the_page_of_costs_and_speed(built: Path):
+    shown = re.findall(r"<table.*?</table>", (built / "costs.html").read_text(), re.DOTALL)
+    written = [table(ROOT).splitlines() for table in (tables.commands, tables.training, tables.train_step)]
+    assert [html.count("<tr") for html in shown] == [len(lines) - 1 for lines in written]  # less |---|
+    for html, (*_, last) in zip(shown, written, strict=True):
+        texts = [re.sub("<[^>]+>", "", cell) for cell in re.findall(r"<td>.*?</td>", html, re.DOTALL)]
+        cells = [cell.strip("`*") for cell in last.strip("| ").split(" | ")]
+        assert texts[-len(cells) :] == cells
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """`leandnn site`: everything there is to see, as static HTML that needs no server and no network.
 
-Sphinx builds it from docs/ (pages written by hand), from pages that site_pages.py and site_figures.py write
-(claims and gallery), and from reports/ (figures and executed notebooks, which are shown and not run). It
-replaces the old site only when it is whole.
+Sphinx builds it from docs/ (pages written by hand), from what site_pages.py, site_figures.py and tables.py write
+(claims, gallery, costs and speed), and from reports/ (figures and executed notebooks, which are shown and not
+run). It replaces the old site only when it is whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import write_text
-from leandnn.report import claims, site_figures, site_pages
+from leandnn.report import claims, site_figures, site_pages, tables
 from leandnn.train.locks import locked
 
 _MARK = ".buildinfo"  # Sphinx writes it into every site
@@ -82,6 +82,12 @@ def _assemble(root: Path, source: Path) -> None:
     write_text(source / "generated" / "figures.md", site_figures.landing_figures(results, figures))
     write_text(source / "claims.md", site_pages.claims_page(results))
     write_text(source / "gallery.md", site_figures.gallery_page(figures, titles))
+    for name, table in (
+        ("commands", tables.commands),
+        ("training", tables.training),
+        ("train-step", tables.train_step),
+    ):
+        write_text(source / "generated" / f"{name}.md", table(root) + "\n")
 
 
 def _sphinx(root: Path, work: Path) -> None:
