@@ -59,14 +59,21 @@ def using(choice: str) -> Iterator[None]:
     """Force an implementation inside the block, as LEANDNN_KERNELS does for a process (not thread-safe)."""
     global _override
     before, _override = _override, _require(choice)
+    _select.cache_clear()
     try:
         yield
     finally:
         _override = before
+        _select.cache_clear()
 
 
 def native() -> ModuleType | None:
     """The extension with its instruction set selected, or None where the reference serves the call."""
+    return _select()  # the environment is read by the first call: small tensors notice each microsecond
+
+
+@functools.cache
+def _select() -> ModuleType | None:
     choice = active()
     if choice == "reference":
         if _extension() is None:
@@ -74,8 +81,7 @@ def native() -> ModuleType | None:
         return None
     extension = _extension()
     assert extension is not None
-    if extension.selected() != choice:
-        extension.select(choice)
+    extension.select(choice)
     return extension
 
 
@@ -85,5 +91,5 @@ def _warn_once() -> None:
         "the compiled kernels of leandnn are not installed: slower reference kernels serve instead "
         "(make setup builds them)",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -12,17 +12,21 @@
 #include <string>
 #include <vector>
 
+#include "panels/cpu/bindings.hpp"
+#include "panels/cpu/plan.hpp"
+#include "rounding/cpu/rounding.hpp"
+#include "threads.hpp"
+
 namespace nb = nanobind;
 
-using RoundFn = void (*)(const uint32_t *, uint32_t *, size_t);
 using FmaFn = double (*)(long, float *);
 
 extern "C" {
-void leandnn_round_bf16_baseline(const uint32_t *, uint32_t *, size_t);
+void leandnn_round_baseline(const uint32_t *, uint32_t *, size_t, uint64_t, const LeandnnRounding *);
 double leandnn_fma_baseline(long, float *);
 #if defined(__x86_64__)
-void leandnn_round_bf16_avx2(const uint32_t *, uint32_t *, size_t);
-void leandnn_round_bf16_avx512(const uint32_t *, uint32_t *, size_t);
+void leandnn_round_avx2(const uint32_t *, uint32_t *, size_t, uint64_t, const LeandnnRounding *);
+void leandnn_round_avx512(const uint32_t *, uint32_t *, size_t, uint64_t, const LeandnnRounding *);
 double leandnn_fma_avx2(long, float *);
 double leandnn_fma_avx512(long, float *);
 #endif
@@ -48,16 +52,16 @@ std::vector<std::string> supported() {
 // One implementation of every kernel.
 struct Table {
   std::string isa;
-  RoundFn round_bf16;
+  LeandnnRoundFn round;
   FmaFn fma;
 };
 
 Table table_for(const std::string &isa) {
 #if defined(__x86_64__)
-  if (isa == "avx512") return {isa, leandnn_round_bf16_avx512, leandnn_fma_avx512};
-  if (isa == "avx2") return {isa, leandnn_round_bf16_avx2, leandnn_fma_avx2};
+  if (isa == "avx512") return {isa, leandnn_round_avx512, leandnn_fma_avx512};
+  if (isa == "avx2") return {isa, leandnn_round_avx2, leandnn_fma_avx2};
 #endif
-  return {"baseline", leandnn_round_bf16_baseline, leandnn_fma_baseline};
+  return {"baseline", leandnn_round_baseline, leandnn_fma_baseline};
 }
 
 // Chosen by dispatch.py; selecting an instruction set the CPU lacks is refused there and here.
@@ -67,25 +71,49 @@ void select_isa(const std::string &isa) {
   for (const auto &known : supported())
     if (known == isa) {
       table = table_for(isa);
+      leandnn::select_panels(isa.c_str());
       return;
     }
   throw std::invalid_argument("this CPU cannot run the instruction set " + isa);
 }
 
+// From 16 MiB on a result does not stay in the caches: stores pass them by, which spares the read of each line.
+constexpr size_t stream_from = size_t{1} << 22;
+// Below this a second thread costs more than it saves. Elements of one task: a multiple of every vector.
+constexpr size_t share_from = size_t{1} << 19, task_size = size_t{1} << 16;
+
+void round_floats(uintptr_t src, uintptr_t dst, size_t n, uint32_t how, uint64_t seed, int threads) {
+  nb::gil_scoped_release release;
+  const auto field = [how](int shift) { return static_cast<int>(how >> shift & 0xffu); };
+  const bool stream = src != dst && n >= stream_from;
+  const LeandnnRounding rounding{field(0), field(8), field(16), field(24), stream, seed};
+  const auto from = reinterpret_cast<const uint32_t *>(src);
+  const auto to = reinterpret_cast<uint32_t *>(dst);
+  const LeandnnRoundFn round = table.round;
+  if (threads <= 1 || n < share_from) {
+    round(from, to, n, 0, &rounding);
+    return;
+  }
+  const size_t tasks = (n + task_size - 1) / task_size;
+  leandnn::parallel(threads, static_cast<long>(tasks), [&](long task) {
+    const size_t start = static_cast<size_t>(task) * task_size;
+    const size_t count = start + task_size < n ? task_size : n - start;
+    round(from + start, to + start, count, start, &rounding);
+  });
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
+  leandnn::bind_panels(m);
   m.def("supported", &supported, "Instruction sets this CPU can run, slowest first.");
   m.def("selected", [] { return table.isa; }, "The instruction set in use.");
   m.def("select", &select_isa, nb::arg("isa"), "Choose the instruction set of all later calls.");
   m.def(
-      "round_bf16",
-      [](uintptr_t src, uintptr_t dst, size_t n) {
-        nb::gil_scoped_release release;
-        table.round_bf16(reinterpret_cast<const uint32_t *>(src), reinterpret_cast<uint32_t *>(dst), n);
-      },
-      nb::arg("src"), nb::arg("dst"), nb::arg("n"),
-      "Round n float32 values at address src to BF16 (nearest even), as float32 at dst (src itself, or disjoint).");
+      "round", &round_floats, nb::arg("src"), nb::arg("dst"), nb::arg("n"), nb::arg("how"), nb::arg("seed"),
+      nb::arg("threads"),
+      "Round n float32 values at address src to a narrower format, as float32 at dst (src itself, or disjoint). "
+      "how: exponent bits | mantissa bits << 8 | mode << 16 | flush << 24.");
   m.def(
       "fma",
       [](long rounds) {

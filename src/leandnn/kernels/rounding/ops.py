@@ -6,76 +6,107 @@ BF16 hardware with FP32 accumulation computes.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from leandnn.kernels import dispatch
 from leandnn.kernels.rounding import reference
+from leandnn.kernels.rounding.format import Format, code_of
 
-FORMATS = ("bf16",)
-MODES = ("nearest_even",)
+_CASTS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def round_to(x: Tensor, fmt: str, mode: str = "nearest_even", *, out: Tensor | None = None) -> Tensor:
-    """Round float32 values to the nearest value of a narrower format.
+def round_to(
+    x: Tensor,
+    fmt: str | Format | tuple[int, int],
+    mode: str = "nearest_even",
+    *,
+    seed: int | None = None,
+    out: Tensor | None = None,
+    flush_subnormals: bool = False,
+) -> Tensor:
+    """Round float32 values to values of a narrower format.
 
     - x: float32 tensor of any shape, strides and device.
-    - fmt: "bf16" (1 sign, 8 exponent, 7 mantissa bits).
-    - mode: "nearest_even" (IEEE 754 roundTiesToEven).
+    - fmt: "bf16" (8 exponent and 7 mantissa bits), "fp16" (5 and 10), or any other `Format`.
+    - mode: "nearest_even" (IEEE 754 roundTiesToEven), "toward_zero", or "stochastic": up or down with
+      probabilities that are proportional to the distance from the other side, so right on average. It weighs
+      every bit cut off, in 2^-64ths.
+    - seed: of the stochastic mode, 0 to 2^64 - 1; drawn from torch's global generator if None. An element's
+      random bits depend on the seed and on its index in C order alone: not on threads, memory layout or CPU.
     - out: where to write: a float32 tensor of x's shape and device, `x` itself for in place; a new tensor
       with x's strides if None.
+    - flush_subnormals: make results that are subnormal in the format zeros of the same sign.
 
-    Returns `out`, float32. Subnormals are kept, overflow gives infinity, NaN becomes torch's 0x7fc00000.
+    Returns `out`, float32. Signs, zeros and infinities are kept. Beyond the largest finite value, nearest even
+    and stochastic go on as though the exponent had no bound and give infinity from the first power of two
+    out of range; toward zero stops at the largest finite value. The bits of all that is no NaN are those of
+    torch's cast. NaN becomes 0x7fc00000 whatever its payload and sign: for BF16 that is torch's scalar
+    rounding (c10::BFloat16), but torch itself is not consistent, since its AVX2 and AVX-512 loops write 0xffff0000
+    and its FP16 casts keep or lose the payload by an element's place in the tensor.
     No gradient is recorded: the wings state the backward pass themselves.
 
-    Raises ValueError for another format, mode, dtype, shape or device (both values named).
+    Raises ValueError for another format, mode, seed, dtype, shape or device (both values named).
     """
-    if fmt not in FORMATS:
-        raise ValueError(f"format {fmt!r} is unknown, expected one of {', '.join(FORMATS)}")
-    if mode not in MODES:
-        raise ValueError(f"rounding mode {mode!r} is unknown, expected one of {', '.join(MODES)}")
+    if isinstance(fmt, list):
+        fmt = tuple(fmt)
+    how = code_of(fmt, mode, flush_subnormals)
     if x.dtype != torch.float32:
         raise ValueError(f"x has dtype {x.dtype}, expected torch.float32")
+    if out is not None and (out.dtype != torch.float32 or out.shape != x.shape or out.device != x.device):
+        raise ValueError(
+            f"out is {out.dtype} {tuple(out.shape)} on {out.device}, "
+            f"expected torch.float32 {tuple(x.shape)} on {x.device}"
+        )
+    if mode != "stochastic":
+        seed = 0
+    elif seed is None:
+        seed = int(torch.randint(2**63 - 1, ()))
+    elif not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed}, expected 0 to {2**64 - 1}")
+
+    native = dispatch.native() if x.is_cpu else None
+    if native is not None and _is_dense(x, any_order=mode != "stochastic"):
+        made = torch.empty_like(x) if out is None else out
+        if _serves(made, x):
+            native.round(x.data_ptr(), made.data_ptr(), x.numel(), how, seed, torch.get_num_threads())
+            if out is not None and not out.is_inference():
+                increment_version(out)  # autograd notices what was written past it
+            return made
     with torch.no_grad():
         if out is None:
             out = torch.empty_like(x)
-        elif out.dtype != torch.float32 or out.shape != x.shape or out.device != x.device:
-            raise ValueError(
-                f"out is {out.dtype} {tuple(out.shape)} on {out.device}, "
-                f"expected torch.float32 {tuple(x.shape)} on {x.device}"
+        if native is not None:
+            # Gaps, or strides unlike out's: round a dense copy, then let torch place it.
+            dense = x.detach().clone(memory_format=torch.contiguous_format)
+            native.round(
+                dense.data_ptr(), dense.data_ptr(), dense.numel(), how, seed, torch.get_num_threads()
             )
-        _round_bf16(x.detach(), out.detach())
+        elif not x.is_cpu and isinstance(fmt, str) and mode == "nearest_even" and not flush_subnormals:
+            dense = torch.where(x.isnan(), math.nan, x.to(_CASTS[fmt]))  # the device's own cast
+        else:
+            dense = reference.round_to(x.detach(), fmt, mode, seed=seed, flush_subnormals=flush_subnormals)
+        out.detach().copy_(dense)
     return out
 
 
-def _is_dense(x: Tensor) -> bool:
-    """Whether x's elements fill one block of memory, in any order of dimensions (channels_last too)."""
-    return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+def _is_dense(x: Tensor, any_order: bool) -> bool:
+    """Whether x's values fill one block of memory, in C order or (any_order) in channels_last order."""
+    if x.is_neg():  # a view of values whose sign torch has yet to change
+        return False
+    if x.is_contiguous():
+        return True
+    return any_order and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _round_bf16(x: Tensor, out: Tensor) -> None:
-    if x.device.type != "cpu":
-        out.copy_(x.to(torch.bfloat16))  # the device's own cast rounds to nearest even
-        return
-    native = dispatch.native()
-    if native is None:
-        out.copy_(reference.round_bf16(x))
-        return
-    if x.numel() == 0:
-        return
-    if (
-        x.stride() == out.stride()
-        and _is_dense(x)
-        and (x.data_ptr() == out.data_ptr() or not _overlap(x, out))
-    ):
-        native.round_bf16(x.data_ptr(), out.data_ptr(), x.numel())
-        return
-    # Gaps or other strides: round a dense copy, then let torch place it.
-    dense = x.contiguous() if not x.is_contiguous() else x.clone()
-    native.round_bf16(dense.data_ptr(), dense.data_ptr(), dense.numel())
-    out.copy_(dense)
-
-
-def _overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether the memory of two dense tensors of one size meets."""
-    return abs(a.data_ptr() - b.data_ptr()) < a.numel() * a.element_size()
+def _serves(out: Tensor, x: Tensor) -> bool:
+    """Whether the kernels may write to out as they read dense x: same strides, and x's memory or disjoint."""
+    if out is x:
+        return True
+    if out.stride() != x.stride() or out.is_neg():
+        return False
+    apart = abs(out.data_ptr() - x.data_ptr())
+    return apart == 0 or apart >= x.numel() * 4

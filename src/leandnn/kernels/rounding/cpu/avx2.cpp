@@ -1,2 +1,3 @@
 #define LEANDNN_ISA avx2
+#define LEANDNN_LANES 8
 #include "rounding.inc"

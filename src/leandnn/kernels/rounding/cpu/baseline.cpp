@@ -1,2 +1,3 @@
 #define LEANDNN_ISA baseline
+#define LEANDNN_LANES 4
 #include "rounding.inc"

@@ -1,0 +1,3 @@
+#define LEANDNN_ISA avx512
+#define LEANDNN_LANES 16
+#include "panels.inc"

@@ -1,0 +1,3 @@
+#define LEANDNN_ISA baseline
+#define LEANDNN_LANES 4
+#include "panels.inc"

@@ -1,0 +1,346 @@
+#include "plan.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "../../threads.hpp"
+
+extern "C" {
+extern const PanelsKernels leandnn_panels_baseline;
+#if defined(__x86_64__)
+extern const PanelsKernels leandnn_panels_avx2, leandnn_panels_avx512;
+extern const PanelsBf16Kernels leandnn_panels_avx512bf16;
+#endif
+}
+
+namespace leandnn {
+namespace {
+
+const PanelsKernels *kernels = &leandnn_panels_baseline;
+const PanelsBf16Kernels *bf16_kernels = nullptr;
+
+constexpr long SAMPLED_BLOCK = 512;  // columns of X in a block of the sampled product: 16 rows of dY fit L1
+
+// A block of columns: the first, and how many.
+struct Block {
+  long first;
+  int count;
+};
+
+// Blocks of 48 columns, and at the end of 32 or fewer, so that the last one is not a sliver.
+std::vector<Block> blocks_of(long first, long end) {
+  std::vector<Block> found;
+  while (first < end) {
+    const long left = end - first, take = left > 64 ? 48 : left > 48 ? 32 : left;
+    found.push_back({first, static_cast<int>(take)});
+    first += take;
+  }
+  return found;
+}
+
+// Memory of a thread that grows and is kept: fresh pages cost more than the products that use them.
+class Scratch {
+ public:
+  ~Scratch() { std::free(memory_); }
+  void *get(std::size_t bytes) {
+    if (bytes > size_) {
+      constexpr std::size_t huge = std::size_t(1) << 21;
+      const std::size_t unit = bytes >= huge ? huge : 64;
+      const std::size_t size = (bytes + unit - 1) / unit * unit;
+      std::free(memory_);
+      size_ = 0;
+      memory_ = std::aligned_alloc(unit, size);
+      if (memory_ == nullptr) throw std::bad_alloc();
+      size_ = size;
+      if (unit == huge) madvise(memory_, size, MADV_HUGEPAGE);
+    }
+    return memory_;
+  }
+  float *floats(long count) { return static_cast<float *>(get(static_cast<std::size_t>(count) * sizeof(float))); }
+
+ private:
+  void *memory_ = nullptr;
+  std::size_t size_ = 0;
+};
+thread_local Scratch block_scratch, output_scratch, pair_scratch, tile_scratch;
+
+void require(bool holds, const std::string &message) {
+  if (!holds) throw std::invalid_argument(message);
+}
+
+// Checks that `begin` rises from 0 to `count`.
+void require_rising(const std::vector<int> &begin, std::size_t parts, std::size_t count, const char *name) {
+  require(begin.size() == parts + 1 && begin.front() == 0 && static_cast<std::size_t>(begin.back()) == count &&
+              std::is_sorted(begin.begin(), begin.end()),
+          std::string(name) + " must rise from 0 to " + std::to_string(count) + " in " + std::to_string(parts) +
+              " steps");
+}
+
+}  // namespace
+
+void select_panels(const char *isa) {
+  const std::string name = isa;
+  kernels = &leandnn_panels_baseline;
+  bf16_kernels = nullptr;
+#if defined(__x86_64__)
+  if (name == "avx2") kernels = &leandnn_panels_avx2;
+  if (name == "avx512") {
+    kernels = &leandnn_panels_avx512;
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512bf16")) bf16_kernels = &leandnn_panels_avx512bf16;
+  }
+#endif
+}
+
+bool has_bf16_products() { return bf16_kernels != nullptr; }
+
+Plan::Plan(long rows, long columns, int n_o, int n_i, int m_r, int m_b, int h, std::vector<int> base_begin,
+           std::vector<int> bases, std::vector<int> offset_begin, std::vector<int> offsets, std::vector<long> starts,
+           bool pairs)
+    : base_begin_(std::move(base_begin)),
+      bases_(std::move(bases)),
+      offset_begin_(std::move(offset_begin)),
+      offsets_(std::move(offsets)),
+      starts_(std::move(starts)),
+      pairs_(pairs) {
+  require(n_o > 0 && n_i > 0 && m_r > 0 && m_b > 0 && columns > 0, "sizes must be at least 1");
+  require((h == 4 || h == 2 || h == 1) && (m_r * m_b) % h == 0, "chunks of " + std::to_string(h) + " rows do not fit");
+  require(rows == static_cast<long>(n_o) * m_r * n_i * m_b,
+          "the factors have " + std::to_string(static_cast<long>(n_o) * m_r * n_i * m_b) + " rows, expected " +
+              std::to_string(rows));
+  require_rising(base_begin_, n_o, bases_.size(), "base_begin");
+  require_rising(offset_begin_, n_i, offsets_.size(), "offset_begin");
+  const long units = pairs ? (columns + 1) / 2 : columns;
+  int widest_base = 0, widest_offset = 0;
+  for (int base : bases_) {
+    require(base >= 0, "a base is negative");
+    widest_base = std::max(widest_base, base);
+  }
+  for (int offset : offsets_) {
+    require(offset >= 0, "an offset is negative");
+    widest_offset = std::max(widest_offset, offset);
+  }
+  require(static_cast<long>(widest_base) + widest_offset < units,
+          "the index reaches column " + std::to_string(static_cast<long>(widest_base) + widest_offset) +
+              ", expected below " + std::to_string(units));
+  require(starts_.size() == static_cast<std::size_t>(n_o) * n_i + 1 && starts_.front() == 0,
+          "starts must have one number per panel and one more");
+  for (long o = 0, p = 0; o < n_o; ++o)
+    for (long i = 0; i < n_i; ++i, ++p) {
+      const long count = static_cast<long>(base_begin_[o + 1] - base_begin_[o]) *
+                         (offset_begin_[i + 1] - offset_begin_[i]);
+      require(starts_[p + 1] - starts_[p] == count * m_r * m_b,
+              "panel " + std::to_string(p) + " has " + std::to_string(starts_[p + 1] - starts_[p]) +
+                  " values, expected " + std::to_string(count * m_r * m_b));
+      most_columns_ = std::max(most_columns_, count);
+    }
+  offsets_.resize(offsets_.size() + PANELS_PADDING);
+  index_ = {rows,
+            columns,
+            n_o,
+            n_i,
+            m_r,
+            m_b,
+            h,
+            base_begin_.data(),
+            bases_.data(),
+            offset_begin_.data(),
+            offsets_.data(),
+            starts_.data()};
+}
+
+void Plan::set_tiles(std::vector<int> source, int th, int tw, int h_source, long values) {
+  require(th > 0 && tw > 0 && h_source % th == 0 && index_.h % tw == 0, "the tiles do not fit the chunks");
+  require(static_cast<long>(source.size()) * th * tw == starts_.back() && values == starts_.back(),
+          std::to_string(source.size()) + " tiles of " + std::to_string(th * tw) + " values, expected " +
+              std::to_string(starts_.back()) + " values");
+  const long last = static_cast<long>(tw - 1) * h_source + th - 1;
+  for (int at : source) require(at >= 0 && at + last < values, "a tile begins outside the values");
+  source.resize(source.size() + PANELS_PADDING);
+  source_ = std::move(source);
+  th_ = th, tw_ = tw, h_source_ = h_source;
+}
+
+void Plan::product_retiled(const float *values, const View &x, const View &y, int threads) const {
+  require(th_ > 0, "this plan has no tiles");
+  float *own = tile_scratch.floats(starts_.back() + PANELS_PADDING);
+  const long tiles = static_cast<long>(source_.size()) - PANELS_PADDING, groups = index_.h / tw_;
+  const long rows_of_tiles = tiles / groups, parts = std::max(1L, std::min<long>(threads, rows_of_tiles));
+  parallel(threads, parts, [&](long part) {
+    kernels->retile(values, source_.data(), th_, tw_, h_source_, index_.h, own,
+                    rows_of_tiles * part / parts * groups, rows_of_tiles * (part + 1) / parts * groups);
+  });
+  product(own, x, y, nullptr, false, threads);
+}
+
+int Plan::width_for(int w) const {
+  const int least = pairs_ ? 16 : 8;
+  return std::max(least, w > 32 ? 48 : w > 16 ? 32 : w > 8 ? 16 : 8);
+}
+
+// Rows of X into a packed block, of BF16 pairs for a pair plan (r0 is even then).
+void Plan::load(const View &x, long j0, int w, int width, float *block, long r0, long r1) const {
+  if (!pairs_) {
+    read(*kernels, x, j0, w, width, block, r0, r1);
+    return;
+  }
+  auto *pairs = reinterpret_cast<uint16_t *>(block);
+  if (x.layout == Layout::feature) {
+    bf16_kernels->pack_pairs(reinterpret_cast<const uint16_t *>(x.at(r0 * x.ld + j0)), x.ld, r1 - r0, w, width,
+                             pairs + r0 * width);
+  } else if (x.layout == Layout::token && index_.columns % 2 == 0) {  // two features of a token are one word
+    for (int j = 0; j < width; j += 16) {
+      const int tokens = std::clamp(w - j, 0, 16);
+      alignas(64) uint32_t column[16];
+      for (long k = r0 / 2; k < r1 / 2; ++k) {
+        for (int t = 0; t < 16; ++t) {
+          column[t] = 0;
+          if (t < tokens) std::memcpy(column + t, x.at((j0 + j + t) * x.ld + 2 * k), 4);
+        }
+        std::memcpy(pairs + (k * width + j) * 2, column, 64);
+      }
+    }
+  } else {
+    float *wide = pair_scratch.floats(index_.columns * width);
+    read(*kernels, x, j0, w, width, wide, r0, r1);
+    for (long r = r0; r < r1; r += 2)
+      for (int j = 0; j < width; ++j)
+        for (long k = 0; k < 2; ++k) {
+          uint32_t word = 0;
+          if (r + k < index_.columns) std::memcpy(&word, wide + (r + k) * width + j, 4);
+          pairs[r * width + 2 * j + k] = static_cast<uint16_t>(word >> 16);  // exact: x was BF16
+        }
+  }
+}
+
+void Plan::run(const void *values, const float *block, int width, float *y, long ld, int w, const float *bias,
+               bool relu, long first, long last) const {
+  if (pairs_)
+    bf16_kernels->product(&index_, static_cast<const uint16_t *>(values),
+                          reinterpret_cast<const uint16_t *>(block), width, y, ld, w, bias, relu, first, last);
+  else
+    kernels->product(&index_, static_cast<const float *>(values), block, width, y, ld, w, bias, relu, first, last);
+}
+
+void Plan::product(const void *values, const View &x, const View &y, const float *bias, bool relu,
+                   int threads) const {
+  require(x.rows == index_.columns && y.rows == index_.rows && x.n == y.n, "the views do not fit the plan");
+  require(!pairs_ || (bf16_kernels != nullptr && x.bf16), "a pair plan needs BF16 inputs and AVX512_BF16");
+  const auto is_vector = [](const View &v) {
+    return !v.bf16 && (v.layout == Layout::token || (v.layout == Layout::feature && v.ld == 1));
+  };
+  if (x.n == 1 && !pairs_ && is_vector(x) && is_vector(y)) {
+    vector(static_cast<const float *>(values), static_cast<const float *>(x.data), static_cast<float *>(y.data),
+           bias, relu, threads);
+    return;
+  }
+  if (y.layout == Layout::patches) {  // columns of one image meet: an image belongs to one task
+    const long pixels = y.geometry->pixels(), group = std::max(1L, PANELS_WIDTH / pixels);
+    parallel(threads, (y.geometry->images + group - 1) / group, [&](long task) {
+      const long end = std::min(x.n, (task + 1) * group * pixels);
+      for (const Block &block : blocks_of(task * group * pixels, end)) tile(values, x, y, bias, relu, block.first, block.count);
+    });
+    return;
+  }
+  const std::vector<Block> blocks = blocks_of(0, x.n);
+  if (static_cast<long>(blocks.size()) >= threads) {
+    parallel(threads, static_cast<long>(blocks.size()),
+             [&](long t) { tile(values, x, y, bias, relu, blocks[t].first, blocks[t].count); });
+  } else {
+    for (const Block &block : blocks) split_tile(values, x, y, bias, relu, block.first, block.count, threads);
+  }
+}
+
+// One thread: all panels over one block of columns.
+void Plan::tile(const void *values, const View &x, const View &y, const float *bias, bool relu, long j0,
+                int w) const {
+  const int width = width_for(w);
+  float *block = block_scratch.floats((index_.columns + 1) * width), *to;
+  long ld;
+  load(x, j0, w, width, block, 0, index_.columns);
+  if (direct(y, j0, w, &to, &ld)) {
+    run(values, block, width, to, ld, w, bias, relu, 0, panels());
+    return;
+  }
+  to = output_scratch.floats(index_.rows * width);
+  run(values, block, width, to, width, w, bias, relu, 0, panels());
+  write(*kernels, y, j0, w, width, to, 0, index_.rows);
+}
+
+// All threads: the panels shared out over one block of columns.
+void Plan::split_tile(const void *values, const View &x, const View &y, const float *bias, bool relu, long j0, int w,
+                      int threads) const {
+  const int width = width_for(w);
+  const long unit = x.layout == Layout::patches ? x.geometry->kernel_h * x.geometry->kernel_w : 16;
+  const long units = (index_.columns + unit - 1) / unit, readers = std::max(1L, std::min<long>(threads, units));
+  const long parts = std::max(1L, std::min<long>(threads * 4L, panels()));
+  float *block = block_scratch.floats((index_.columns + 1) * width), *to;
+  long ld;
+  const bool even = !pairs_ || unit % 2 == 0;  // pairs of columns must not be shared
+  const long shares = even ? readers : 1;
+  parallel(threads, shares, [&](long part) {
+    load(x, j0, w, width, block, std::min(index_.columns, units * part / shares * unit),
+         std::min(index_.columns, units * (part + 1) / shares * unit));
+  });
+  const bool in_place = direct(y, j0, w, &to, &ld);
+  if (!in_place) to = output_scratch.floats(index_.rows * width), ld = width;
+  parallel(threads, parts, [&](long part) {
+    run(values, block, width, to, ld, w, bias, relu, panels() * part / parts, panels() * (part + 1) / parts);
+  });
+  if (!in_place) write(*kernels, y, j0, w, width, to, 0, index_.rows);
+}
+
+void Plan::vector(const float *values, const float *x, float *y, const float *bias, bool relu, int threads) const {
+  const long parts = std::max(1L, std::min<long>(threads, panels()));
+  parallel(threads, parts, [&](long part) {
+    kernels->vector(&index_, values, x, y, bias, relu, block_scratch.floats(most_columns_ + PANELS_PADDING),
+                    panels() * part / parts, panels() * (part + 1) / parts);
+  });
+}
+
+void Plan::sampled(const View &dy, const View &x, float *values, int threads) const {
+  require(x.rows == index_.columns && dy.rows == index_.rows && x.n == dy.n && !pairs_,
+          "the views do not fit the plan");
+  if (x.n == 0) {
+    std::memset(values, 0, static_cast<std::size_t>(starts_.back()) * sizeof(float));
+    return;
+  }
+  const long parts = std::max(1L, std::min<long>(threads * 4L, panels()));
+  const auto compute = [&](const float *a, long ld_a, const float *b, long ld_b, long n, bool more) {
+    parallel(threads, parts, [&](long part) {
+      auto *columns = reinterpret_cast<int *>(pair_scratch.floats(most_columns_ + 1));
+      kernels->sampled(&index_, a, ld_a, b, ld_b, n, values, more, columns, panels() * part / parts,
+                       panels() * (part + 1) / parts);
+    });
+  };
+  const bool in_place = x.layout == Layout::feature && !x.bf16;
+  const long unit = x.layout == Layout::patches ? x.geometry->kernel_h * x.geometry->kernel_w : 16;
+  const long units = (index_.columns + unit - 1) / unit;
+  const long shares = in_place ? 0 : std::max(1L, std::min<long>(threads, units));
+  for (long j0 = 0; j0 < x.n; j0 += SAMPLED_BLOCK) {
+    const int w = static_cast<int>(std::min(SAMPLED_BLOCK, x.n - j0)), width = (w + 15) / 16 * 16;
+    // dY is always packed: rows a power of two apart would share the same few sets of L1.
+    float *a = output_scratch.floats(index_.rows * width);
+    float *b = in_place ? nullptr : block_scratch.floats(index_.columns * width);
+    parallel(threads, shares + 1, [&](long part) {
+      if (part == shares)
+        read(*kernels, dy, j0, w, width, a, 0, index_.rows);
+      else
+        read(*kernels, x, j0, w, width, b, std::min(index_.columns, units * part / shares * unit),
+             std::min(index_.columns, units * (part + 1) / shares * unit));
+    });
+    if (in_place)
+      compute(a, width, static_cast<const float *>(x.data) + j0, x.ld, w, j0 > 0);
+    else
+      compute(a, width, b, width, width, j0 > 0);
+  }
+}
+
+}  // namespace leandnn
