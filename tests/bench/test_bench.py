@@ -7,10 +7,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
 
 from leandnn import bench
-from leandnn.bench import timing, train_step
+from leandnn.bench import rounding, rounding_peers, timing, train_step
 from leandnn.errors import LeandnnError
+from leandnn.kernels import Format, round_to
 
 
 def test_calls_are_interleaved_after_their_warm_up():
@@ -49,6 +51,51 @@ def test_the_bench_refuses_to_measure_a_wrong_or_an_unrounded_step(monkeypatch: 
     monkeypatch.setattr(train_step, "_emulated", lambda model: nullcontext())
     with pytest.raises(LeandnnError, match="nothing was rounded"):
         train_step._check()
+
+
+def test_the_rounding_bench_refuses_to_measure_wrong_bits(monkeypatch: pytest.MonkeyPatch):
+    x = rounding._values(1)
+    for fmt, mode in rounding.CASES:
+        rounding._check(x, fmt, mode)
+    monkeypatch.setattr(rounding, "round_to", lambda x, fmt, mode, **rest: round_to(x, (8, 8), mode, **rest))
+    with pytest.raises(
+        LeandnnError, match=r"leandnn \(preallocated\) rounds to bf16 .* unlike the reference"
+    ):
+        rounding._check(x, "bf16", "nearest_even")
+
+
+def test_the_rounding_bench_measures_every_output_and_leaves_out_peers_that_compute_something_else(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    peers = {"right": lambda x: x.to(torch.bfloat16), "wrong": lambda x: x}
+    monkeypatch.setattr(
+        rounding_peers, "installed", lambda fmt, mode: peers if mode == "nearest_even" else {}
+    )
+    monkeypatch.setattr(rounding, "CASES", [("bf16", "nearest_even"), ("bf16", "stochastic")])
+    rows = rounding.rows(quick=True)
+    nearest = {(r["case"]["output"], r["impl"]) for r in rows if r["case"]["mode"] == "nearest_even"}
+    assert nearest == {
+        ("preallocated", "leandnn"),
+        ("preallocated", "torch.copy"),
+        ("preallocated", "torch.casts"),
+        ("in place", "leandnn"),
+        ("new", "leandnn"),
+        ("new", "torch.casts"),
+        ("new", "right"),
+    }
+    assert all(r["n"] >= 20 for r in rows)
+    words = rounding.summary(rows)
+    assert "1 MiB bf16 nearest_even" in words
+    assert "ns a value" in words
+
+
+def test_a_peer_that_cannot_be_imported_is_named_and_skipped(monkeypatch: pytest.MonkeyPatch):
+    def absent(name: str):
+        raise ImportError(name)
+
+    monkeypatch.setattr(rounding_peers.importlib, "import_module", absent)
+    assert rounding_peers.installed(Format(8, 7), "nearest_even") == {}
+    assert rounding_peers.missing() == list(rounding_peers.NAMES)
 
 
 def test_an_unknown_bench_is_refused_with_the_known_ones():

@@ -10,7 +10,7 @@ from leandnn import machine, paths, probe
 from leandnn.errors import LeandnnError
 
 # name → module of this package with rows(quick) and summary(rows)
-BENCHES = {"train-step": "train_step", "commands": "commands"}
+BENCHES = {"train-step": "train_step", "rounding": "rounding", "commands": "commands"}
 
 
 def run(
