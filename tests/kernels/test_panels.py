@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -293,3 +297,38 @@ def test_the_extension_refuses_an_index_that_reaches_outside():
         plan([0, 7], [0, 12])
     with pytest.raises(ValueError, match="4 rows, expected 5"):
         plan([0, 7], [0, 8], rows=5)
+
+
+TRITON = """
+import torch
+from leandnn.kernels import dispatch
+from leandnn.kernels.panels.ops import linear, conv2d
+from leandnn.kernels.panels.plan import Plan
+from tests.kernels.panels_cases import KINDS
+assert dispatch.active() == "triton"
+plan = Plan(KINDS["rbgp4"])
+values, x = torch.randn(plan.nnz, requires_grad=True), torch.randn(3, plan.shape[1], requires_grad=True)
+image = torch.randn(1, plan.shape[1], 3, 2, requires_grad=True)
+
+def results():
+    y = linear(values, x, plan, relu=True)
+    z = conv2d(values, image, plan, kernel_size=1)
+    return y, z, *torch.autograd.grad(y.square().sum() + z.square().sum(), [values, x, image])
+
+found = results()
+with dispatch.using("reference"):
+    for a, b in zip(found, results(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_triton_serves_the_operators_when_it_is_asked_for():
+    pytest.importorskip("triton")
+    environment = {**os.environ, "LEANDNN_KERNELS": "triton", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", TRITON]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "needs TRITON_INTERPRET=1" in answer.stderr
+    environment["TRITON_INTERPRET"] = "1"
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr

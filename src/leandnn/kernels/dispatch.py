@@ -1,20 +1,23 @@
 """Which implementation serves a call: the extension's best instruction set, or the readable reference.
 
 The environment variable LEANDNN_KERNELS=reference|baseline|avx2|avx512 forces one for the whole process,
-so that tests can walk every path the CPU has. Asking for what the machine lacks is an error, never a
-silent fallback. Without the compiled extension the package works through the reference and says so once.
+so that tests can walk every path the CPU has; `triton` has the panel products run Triton's interpreter on CPU
+tensors (TRITON_INTERPRET=1; CUDA tensors are served by Triton in any case). Asking for what the machine lacks
+is an error, never a silent fallback. Without the compiled extension the package works through the reference
+and says so once.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-CHOICES = ("reference", "baseline", "avx2", "avx512")
+CHOICES = ("reference", "baseline", "avx2", "avx512", "triton")
 
 
 class KernelError(RuntimeError):
@@ -40,7 +43,12 @@ def supported() -> tuple[str, ...]:
 def _require(choice: str) -> str:
     if choice not in CHOICES:
         raise KernelError(f"LEANDNN_KERNELS is {choice!r}, expected one of {', '.join(CHOICES)}")
-    if choice not in supported():
+    if choice == "triton":
+        if importlib.util.find_spec("triton") is None:
+            raise KernelError("LEANDNN_KERNELS is 'triton', but the package triton is not installed")
+        if os.environ.get("TRITON_INTERPRET") != "1":
+            raise KernelError("LEANDNN_KERNELS is 'triton', which needs TRITON_INTERPRET=1 on CPU tensors")
+    elif choice not in supported():
         raise KernelError(f"LEANDNN_KERNELS is {choice!r}, but this machine can run {', '.join(supported())}")
     return choice
 
@@ -49,7 +57,7 @@ _override: str | None = None
 
 
 def active() -> str:
-    """The name of the implementation in use: "reference", "baseline", "avx2" or "avx512"."""
+    """The name of the implementation in use: "reference", "baseline", "avx2", "avx512" or "triton"."""
     forced = _override or os.environ.get("LEANDNN_KERNELS")
     return _require(forced) if forced else supported()[-1]
 
@@ -80,8 +88,9 @@ def _select() -> ModuleType | None:
             _warn_once()
         return None
     extension = _extension()
-    assert extension is not None
-    extension.select(choice)
+    if extension is None:  # choice is "triton"
+        return None
+    extension.select(supported()[-1] if choice == "triton" else choice)
     return extension
 
 

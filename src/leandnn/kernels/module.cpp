@@ -105,6 +105,7 @@ void round_floats(uintptr_t src, uintptr_t dst, size_t n, uint32_t how, uint64_t
 }  // namespace
 
 NB_MODULE(_native, m) {
+  nb::set_leak_warnings(false);  // modules keep plans until the process ends
   leandnn::bind_panels(m);
   m.def("supported", &supported, "Instruction sets this CPU can run, slowest first.");
   m.def("selected", [] { return table.isa; }, "The instruction set in use.");

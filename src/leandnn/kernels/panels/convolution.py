@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -15,6 +15,20 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from leandnn.kernels import dispatch
 from leandnn.kernels.panels import reference
 from leandnn.kernels.panels.plan import Plan, check_bias, check_values
+
+
+class Window(TypedDict):
+    """How a kernel moves: keywords of torch's functions and ours."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+def named(sizes: list[int]) -> tuple[tuple[int, int], Window]:
+    """(kernel size, the other sizes by name)."""
+    kernel, stride, padding, dilation = ((sizes[i], sizes[i + 1]) for i in (0, 2, 4, 6))
+    return kernel, Window(stride=stride, padding=padding, dilation=dilation)
 
 
 def output_size(plan: Plan, x_shape: tuple[int, ...], sizes: list[int]) -> tuple[int, int]:
@@ -58,8 +72,8 @@ def forward(
     if bias is not None:
         check_bias(plan, bias, values.dtype)
     if dispatch.native() is None:
-        kernel, stride, padding, dilation = ((sizes[i], sizes[i + 1]) for i in (0, 2, 4, 6))
-        return reference.conv2d(plan.panels, values, x, bias, relu, kernel, stride, padding, dilation)
+        kernel, window = named(sizes)
+        return reference.conv2d(plan.panels, values, x, bias, relu, kernel, **window)
     y = x.new_empty((x.shape[0], plan.shape[0], *out))
     native, own = plan.forward_values(values)
     wide = None if bias is None else bias.float().contiguous()
@@ -84,9 +98,9 @@ def input_gradient(plan: Plan, values: Tensor, dy: Tensor, x_shape: list[int], s
     out = output_size(plan, tuple(x_shape), sizes)
     _checked(plan, dy, "dy", values.dtype, (x_shape[0], plan.shape[0], *out))
     if dispatch.native() is None:
-        kernel, stride, padding, dilation = ((sizes[i], sizes[i + 1]) for i in (0, 2, 4, 6))
+        kernel, window = named(sizes)
         weight = reference.dense(plan.panels, values).view(plan.shape[0], -1, *kernel)
-        dx: Tensor = conv2d_input(x_shape, weight, dy, stride, padding, dilation)
+        dx: Tensor = conv2d_input(x_shape, weight, dy, **window)
         return dx
     dx, own = torch.zeros(x_shape), values.float()  # float32: patches meet in a pixel and add up
     plan.native_transposed.conv_transposed(
@@ -106,9 +120,9 @@ def values_gradient(plan: Plan, dy: Tensor, x: Tensor, sizes: list[int]) -> Tens
     _checked(plan, x, "x", dy.dtype, tuple(x.shape))
     _checked(plan, dy, "dy", dy.dtype, (x.shape[0], plan.shape[0], *out))
     if dispatch.native() is None:
-        kernel, stride, padding, dilation = ((sizes[i], sizes[i + 1]) for i in (0, 2, 4, 6))
+        kernel, window = named(sizes)
         size = [plan.shape[0], x.shape[1], *kernel]
-        grad: Tensor = conv2d_weight(x, size, dy, stride, padding, dilation)
+        grad: Tensor = conv2d_weight(x, size, dy, **window)
         rows, columns = (torch.from_numpy(c) for c in plan.panels.coordinates())
         return grad.flatten(1)[rows, columns]
     found = torch.empty(plan.nnz)

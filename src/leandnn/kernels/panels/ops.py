@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from leandnn.kernels import dispatch
 from leandnn.kernels.panels import convolution
 from leandnn.kernels.panels import plan as plans
 from leandnn.kernels.panels.plan import Plan
@@ -79,44 +80,88 @@ def conv2d(
 # x and y are K × N and M × N with unit stride in either dimension; `plan` is a plan's number.
 
 
+def _is_token_major(x: Tensor) -> bool:
+    return x.stride(0) == 1 and x.stride(1) != 1
+
+
+def _by_triton(x: Tensor) -> bool:
+    return x.device.type == "cuda" or dispatch.active() == "triton"
+
+
 def _empty(rows: int, like: Tensor) -> Tensor:
     """Rows × N in the layout of `like`, a matrix of N columns."""
-    token = like.stride(0) == 1 and like.stride(1) != 1
-    return like.new_empty((like.shape[1], rows)).t() if token else like.new_empty((rows, like.shape[1]))
+    columns = like.shape[1]
+    return like.new_empty((columns, rows)).t() if _is_token_major(like) else like.new_empty((rows, columns))
 
 
-@torch.library.custom_op("leandnn::panels_product", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("leandnn::panels_product", mutates_args=())
 def _product(values: Tensor, x: Tensor, bias: Tensor | None, plan: int, relu: bool) -> Tensor:
     own = plans.find(plan)
-    return own.product(values, x, bias, relu=relu, out=_empty(own.shape[0], x))
+    y = _empty(own.shape[0], x)
+    if _by_triton(x):
+        from leandnn.kernels.panels import gpu
+
+        return gpu.forward(own.gpu_index(x.device), values, x, bias, relu, out=y)
+    return own.product(values, x, bias, relu=relu, out=y)
 
 
-@torch.library.custom_op("leandnn::panels_transposed", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("leandnn::panels_transposed", mutates_args=())
 def _transposed(values: Tensor, dy: Tensor, plan: int) -> Tensor:
     own = plans.find(plan)
+    if _by_triton(dy):
+        from leandnn.kernels.panels import gpu
+
+        index = own.gpu_index(dy.device)
+        if _is_token_major(dy):
+            return gpu.grad_x(index, values, dy.t(), token_major=True).t()
+        return gpu.grad_x(index, values, dy)
     return own.transposed_product(values, dy, out=_empty(own.shape[1], dy))
 
 
-@torch.library.custom_op("leandnn::panels_sampled", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("leandnn::panels_sampled", mutates_args=())
 def _sampled(dy: Tensor, x: Tensor, plan: int) -> Tensor:
-    return plans.find(plan).sampled_product(dy, x)
+    own = plans.find(plan)
+    if _by_triton(x):
+        from leandnn.kernels.panels import gpu
+
+        return gpu.grad_values(own.gpu_index(x.device), dy, x)
+    return own.sampled_product(dy, x)
 
 
-@torch.library.custom_op("leandnn::panels_conv2d", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("leandnn::panels_conv2d", mutates_args=())
 def _conv2d(
     values: Tensor, x: Tensor, bias: Tensor | None, plan: int, relu: bool, sizes: list[int]
 ) -> Tensor:
-    return convolution.forward(plans.find(plan), values, x, bias, relu, sizes)
+    own = plans.find(plan)
+    if _by_triton(x):
+        from leandnn.kernels.panels import gpu
+
+        kernel, window = convolution.named(sizes)
+        return gpu.conv2d(own.gpu_index(x.device), values, x, kernel, bias, relu, **window)
+    return convolution.forward(own, values, x, bias, relu, sizes)
 
 
-@torch.library.custom_op("leandnn::panels_conv2d_input", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("leandnn::panels_conv2d_input", mutates_args=())
 def _conv2d_input(values: Tensor, dy: Tensor, x_shape: list[int], plan: int, sizes: list[int]) -> Tensor:
-    return convolution.input_gradient(plans.find(plan), values, dy, x_shape, sizes)
+    own = plans.find(plan)
+    if _by_triton(dy):
+        from leandnn.kernels.panels import gpu
+
+        kernel, window = convolution.named(sizes)
+        height, width = x_shape[2:]
+        return gpu.conv2d_grad_x(own.gpu_index(dy.device), values, dy, (height, width), kernel, **window)
+    return convolution.input_gradient(own, values, dy, x_shape, sizes)
 
 
-@torch.library.custom_op("leandnn::panels_conv2d_values", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("leandnn::panels_conv2d_values", mutates_args=())
 def _conv2d_values(dy: Tensor, x: Tensor, plan: int, sizes: list[int]) -> Tensor:
-    return convolution.values_gradient(plans.find(plan), dy, x, sizes)
+    own = plans.find(plan)
+    if _by_triton(x):
+        from leandnn.kernels.panels import gpu
+
+        kernel, window = convolution.named(sizes)
+        return gpu.conv2d_grad_values(own.gpu_index(x.device), dy, x, kernel, **window)
+    return convolution.values_gradient(own, dy, x, sizes)
 
 
 # --- their shapes ------------------------------------------------------------------------------------------

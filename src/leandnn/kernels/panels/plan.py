@@ -41,6 +41,7 @@ class Plan:
     def __init__(self, panels: Panels) -> None:
         self.panels = panels
         self.number = next(_numbers)
+        self._gpu: dict[torch.device, Any] = {}
         _plans[self.number] = self
 
     @property
@@ -91,6 +92,14 @@ class Plan:
         if found is None:
             return None
         return _native_plan(self.panels, found.bases, found.ptr, found.idx, found.starts, pairs=True)
+
+    def gpu_index(self, device: torch.device) -> Any:
+        """The index arrays of the Triton kernels on a device."""
+        if device not in self._gpu:
+            from leandnn.kernels.panels.gpu_index import PanelsIndex
+
+            self._gpu[device] = PanelsIndex.build(self.panels, device)
+        return self._gpu[device]
 
     @functools.cached_property
     def _pair_source(self) -> Tensor | None:

@@ -8,6 +8,7 @@ struct PanelsIndex {
   long rows, columns;
   int n_o, n_i, m_r, m_b;
   int h;                                // rows of a chunk: 4, 2 or 1
+  int run;                              // 4 if columns come in runs of 4 neighbours, else 1
   const int *base_begin, *bases;        // n_o + 1; first column of the tile of each edge of G_o
   const int *offset_begin, *offsets;    // n_i + 1; columns within a tile, and PANELS_PADDING more
   const long *starts;                   // n_o * n_i + 1: where a panel's values begin
@@ -15,7 +16,8 @@ struct PanelsIndex {
 
 enum { PANELS_PADDING = 16 };  // numbers past the end of `offsets` that may be read (never used as indices)
 enum { PANELS_WIDTH = 48 };    // columns of a packed block of X at most
-enum { SAMPLED_ROWS = 16 };    // rows of dY that a sampled product keeps in L1
+enum { SAMPLED_ROWS = 16 };    // rows of dY that a sampled product by dots keeps in L1
+enum { SAMPLED_STRIDE = 256 };  // of the packed blocks of a sampled product by outer products
 
 // One instruction set. Packed blocks are [rows][width] with width 48, 32, 16 or 8; the products take panels
 // [first, last).
@@ -26,10 +28,12 @@ struct PanelsKernels {
   // The same for one column: y[row]; scratch holds (columns of the panel + 16) floats.
   void (*vector)(const PanelsIndex *, const float *values, const float *x, float *y, const float *bias, int relu,
                  float *scratch, long first, long last);
-  // values (+)= the entries of dy · xᵀ on the pattern; dy is [M][ld_dy], x is [K][ld_x], both n wide; scratch
-  // holds the columns of a panel.
+  // values (+)= the entries of dy · xᵀ on the pattern; dy is [M][ld_dy], x is [K][ld_x], both n wide. Scratch:
+  // the columns of a panel, and 32 * SAMPLED_STRIDE floats. Where sampled_by_outer says so, both are packed
+  // blocks of SAMPLED_STRIDE, zero up to a multiple of 16.
   void (*sampled)(const PanelsIndex *, const float *dy, long ld_dy, const float *x, long ld_x, long n,
-                  float *values, int accumulate, int *scratch, long first, long last);
+                  float *values, int accumulate, int *columns, float *rows, long first, long last);
+  int (*sampled_by_outer)(const PanelsIndex *);
   // Rows [0, rows) of src, `w` wide, into a packed block, zeros behind. bf16: src holds BF16 bits.
   void (*pack)(const void *src, int bf16, long ld, long rows, int w, int width, float *dst);
   // The same from token-major src: dst[k * width + j] = src[j * ld + k].

@@ -26,7 +26,7 @@ namespace {
 const PanelsKernels *kernels = &leandnn_panels_baseline;
 const PanelsBf16Kernels *bf16_kernels = nullptr;
 
-constexpr long SAMPLED_BLOCK = 512;  // columns of X in a block of the sampled product: 16 rows of dY fit L1
+constexpr long DOTS_BLOCK = 512;  // columns of X in a block of the sampled product by dots: 16 rows of dY fit L1
 
 // A block of columns: the first, and how many.
 struct Block {
@@ -69,7 +69,7 @@ class Scratch {
   void *memory_ = nullptr;
   std::size_t size_ = 0;
 };
-thread_local Scratch block_scratch, output_scratch, pair_scratch, tile_scratch;
+thread_local Scratch block_scratch, output_scratch, pair_scratch, tile_scratch, rows_scratch;
 
 void require(bool holds, const std::string &message) {
   if (!holds) throw std::invalid_argument(message);
@@ -141,6 +141,7 @@ Plan::Plan(long rows, long columns, int n_o, int n_i, int m_r, int m_b, int h, s
                   " values, expected " + std::to_string(count * m_r * m_b));
       most_columns_ = std::max(most_columns_, count);
     }
+  const int run = in_runs_of_4() ? 4 : 1;
   offsets_.resize(offsets_.size() + PANELS_PADDING);
   index_ = {rows,
             columns,
@@ -149,11 +150,20 @@ Plan::Plan(long rows, long columns, int n_o, int n_i, int m_r, int m_b, int h, s
             m_r,
             m_b,
             h,
+            run,
             base_begin_.data(),
             bases_.data(),
             offset_begin_.data(),
             offsets_.data(),
             starts_.data()};
+}
+
+bool Plan::in_runs_of_4() const {
+  for (int begin : offset_begin_)
+    if (begin % 4 != 0) return false;
+  for (std::size_t k = 0; k < offsets_.size(); ++k)
+    if (k % 4 != 0 && offsets_[k] != offsets_[k - 1] + 1) return false;
+  return true;
 }
 
 void Plan::set_tiles(std::vector<int> source, int th, int tw, int h_source, long values) {
@@ -195,18 +205,9 @@ void Plan::load(const View &x, long j0, int w, int width, float *block, long r0,
   if (x.layout == Layout::feature) {
     bf16_kernels->pack_pairs(reinterpret_cast<const uint16_t *>(x.at(r0 * x.ld + j0)), x.ld, r1 - r0, w, width,
                              pairs + r0 * width);
-  } else if (x.layout == Layout::token && index_.columns % 2 == 0) {  // two features of a token are one word
-    for (int j = 0; j < width; j += 16) {
-      const int tokens = std::clamp(w - j, 0, 16);
-      alignas(64) uint32_t column[16];
-      for (long k = r0 / 2; k < r1 / 2; ++k) {
-        for (int t = 0; t < 16; ++t) {
-          column[t] = 0;
-          if (t < tokens) std::memcpy(column + t, x.at((j0 + j + t) * x.ld + 2 * k), 4);
-        }
-        std::memcpy(pairs + (k * width + j) * 2, column, 64);
-      }
-    }
+  } else if (x.layout == Layout::token && index_.columns % 2 == 0 && x.ld % 2 == 0 &&
+             reinterpret_cast<uintptr_t>(x.data) % 4 == 0) {  // two features of a token are one word
+    kernels->pack_transposed(x.at(j0 * x.ld + r0), 0, x.ld / 2, (r1 - r0) / 2, w, width, block + r0 / 2 * width);
   } else {
     float *wide = pair_scratch.floats(index_.columns * width);
     read(*kernels, x, j0, w, width, wide, r0, r1);
@@ -316,30 +317,33 @@ void Plan::sampled(const View &dy, const View &x, float *values, int threads) co
   const auto compute = [&](const float *a, long ld_a, const float *b, long ld_b, long n, bool more) {
     parallel(threads, parts, [&](long part) {
       auto *columns = reinterpret_cast<int *>(pair_scratch.floats(most_columns_ + 1));
-      kernels->sampled(&index_, a, ld_a, b, ld_b, n, values, more, columns, panels() * part / parts,
-                       panels() * (part + 1) / parts);
+      kernels->sampled(&index_, a, ld_a, b, ld_b, n, values, more, columns, rows_scratch.floats(32 * SAMPLED_STRIDE),
+                       panels() * part / parts, panels() * (part + 1) / parts);
     });
   };
-  const bool in_place = x.layout == Layout::feature && !x.bf16;
+  const bool outer = kernels->sampled_by_outer(&index_);
+  const bool in_place = !outer && x.layout == Layout::feature && !x.bf16;
   const long unit = x.layout == Layout::patches ? x.geometry->kernel_h * x.geometry->kernel_w : 16;
   const long units = (index_.columns + unit - 1) / unit;
   const long shares = in_place ? 0 : std::max(1L, std::min<long>(threads, units));
-  for (long j0 = 0; j0 < x.n; j0 += SAMPLED_BLOCK) {
-    const int w = static_cast<int>(std::min(SAMPLED_BLOCK, x.n - j0)), width = (w + 15) / 16 * 16;
+  const long step = outer ? SAMPLED_STRIDE : DOTS_BLOCK;
+  for (long j0 = 0; j0 < x.n; j0 += step) {
+    const int w = static_cast<int>(std::min(step, x.n - j0)), padded = (w + 15) / 16 * 16;
+    const int width = outer ? SAMPLED_STRIDE : padded;
     // dY is always packed: rows a power of two apart would share the same few sets of L1.
-    float *a = output_scratch.floats(index_.rows * width);
+    float *a = output_scratch.floats(index_.rows * padded);
     float *b = in_place ? nullptr : block_scratch.floats(index_.columns * width);
     parallel(threads, shares + 1, [&](long part) {
       if (part == shares)
-        read(*kernels, dy, j0, w, width, a, 0, index_.rows);
+        read(*kernels, dy, j0, w, padded, a, 0, index_.rows);
       else
         read(*kernels, x, j0, w, width, b, std::min(index_.columns, units * part / shares * unit),
              std::min(index_.columns, units * (part + 1) / shares * unit));
     });
     if (in_place)
-      compute(a, width, static_cast<const float *>(x.data) + j0, x.ld, w, j0 > 0);
+      compute(a, padded, static_cast<const float *>(x.data) + j0, x.ld, w, j0 > 0);
     else
-      compute(a, width, b, width, width, j0 > 0);
+      compute(a, padded, b, width, padded, j0 > 0);
   }
 }
 

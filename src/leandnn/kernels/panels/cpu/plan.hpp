@@ -37,6 +37,7 @@ class Plan {
   void split_tile(const void *values, const View &x, const View &y, const float *bias, bool relu, long j0, int w,
                   int threads) const;
   void vector(const float *values, const float *x, float *y, const float *bias, bool relu, int threads) const;
+  bool in_runs_of_4() const;
   int width_for(int w) const;
   void load(const View &x, long j0, int w, int width, float *block, long r0, long r1) const;
   void run(const void *values, const float *block, int width, float *y, long ld, int w, const float *bias,
