@@ -5,7 +5,8 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <memory>
+#include <algorithm>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -25,10 +26,16 @@ std::vector<T> copy(const Array<T> &array) {
 }
 
 View view(uintptr_t data, int layout, bool bf16, long rows, long n, long ld) {
+  if (layout < 0 || layout > 2 || n < 0)
+    throw std::invalid_argument("a view has layout " + std::to_string(layout) + " and " + std::to_string(n) +
+                                " columns, expected layout 0 to 2 and no negative number");
   return {reinterpret_cast<void *>(data), static_cast<Layout>(layout), bf16, rows, n, ld, nullptr};
 }
 
 View patches(uintptr_t data, bool bf16, const Geometry &g) {
+  if (std::min({g.channels, g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w, g.out_h,
+                g.out_w}) < 1)
+    throw std::invalid_argument("a convolution's geometry has a size below 1");
   return {reinterpret_cast<void *>(data), Layout::patches,           bf16,
           g.channels * g.kernel_h * g.kernel_w, g.images * g.pixels(), 0, &g};
 }
@@ -51,14 +58,15 @@ void bind_panels(nb::module_ &m) {
                             copy(offsets), copy(starts), pairs);
           },
           nb::arg("rows"), nb::arg("columns"), nb::arg("n_o"), nb::arg("n_i"), nb::arg("m_r"), nb::arg("m_b"),
-          nb::arg("h"), nb::arg("base_begin"), nb::arg("bases"), nb::arg("offset_begin"), nb::arg("offsets"),
-          nb::arg("starts"), nb::arg("pairs"))
+          nb::arg("h"), nb::arg("base_begin").noconvert(), nb::arg("bases").noconvert(),
+          nb::arg("offset_begin").noconvert(), nb::arg("offsets").noconvert(), nb::arg("starts").noconvert(),
+          nb::arg("pairs"))
       .def(
           "set_tiles",
           [](Plan &self, Array<int> source, int th, int tw, int h_source, long values) {
             self.set_tiles(copy(source), th, tw, h_source, values);
           },
-          nb::arg("source"), nb::arg("th"), nb::arg("tw"), nb::arg("h_source"), nb::arg("values"))
+          nb::arg("source").noconvert(), nb::arg("th"), nb::arg("tw"), nb::arg("h_source"), nb::arg("values"))
       .def(
           "transposed",
           [](const Plan &self, uintptr_t values, uintptr_t dy, int dy_layout, bool dy_bf16, long dy_ld, long n,

@@ -50,6 +50,13 @@ class Scratch {
  public:
   ~Scratch() { std::free(memory_); }
   void *get(std::size_t bytes) {
+#ifdef LEANDNN_SANITIZE  // no byte too many, and NaN in all: what reads or uses more than was written is found
+    std::free(memory_);
+    memory_ = nullptr;
+    if (posix_memalign(&memory_, 64, bytes) != 0) throw std::bad_alloc();
+    std::memset(memory_, 0xFF, size_ = bytes);
+    return memory_;
+#endif
     if (bytes > size_) {
       constexpr std::size_t huge = std::size_t(1) << 21;
       const std::size_t unit = bytes >= huge ? huge : 64;
@@ -111,10 +118,13 @@ Plan::Plan(long rows, long columns, int n_o, int n_i, int m_r, int m_b, int h, s
       starts_(std::move(starts)),
       pairs_(pairs) {
   require(n_o > 0 && n_i > 0 && m_r > 0 && m_b > 0 && columns > 0, "sizes must be at least 1");
+  constexpr long limit = 1L << 31;
+  long own_rows = 1;
+  for (long factor : {n_o, n_i, m_r, m_b}) own_rows = std::min(limit, own_rows * factor);
+  require(own_rows < limit && columns < limit, "the matrix must have fewer than 2^31 rows and columns");
   require((h == 4 || h == 2 || h == 1) && (m_r * m_b) % h == 0, "chunks of " + std::to_string(h) + " rows do not fit");
-  require(rows == static_cast<long>(n_o) * m_r * n_i * m_b,
-          "the factors have " + std::to_string(static_cast<long>(n_o) * m_r * n_i * m_b) + " rows, expected " +
-              std::to_string(rows));
+  require(rows == own_rows,
+          "the factors have " + std::to_string(own_rows) + " rows, expected " + std::to_string(rows));
   require_rising(base_begin_, n_o, bases_.size(), "base_begin");
   require_rising(offset_begin_, n_i, offsets_.size(), "offset_begin");
   const long units = pairs ? (columns + 1) / 2 : columns;
@@ -136,9 +146,10 @@ Plan::Plan(long rows, long columns, int n_o, int n_i, int m_r, int m_b, int h, s
     for (long i = 0; i < n_i; ++i, ++p) {
       const long count = static_cast<long>(base_begin_[o + 1] - base_begin_[o]) *
                          (offset_begin_[i + 1] - offset_begin_[i]);
-      require(starts_[p + 1] - starts_[p] == count * m_r * m_b,
-              "panel " + std::to_string(p) + " has " + std::to_string(starts_[p + 1] - starts_[p]) +
-                  " values, expected " + std::to_string(count * m_r * m_b));
+      const long values = std::min(count, limit) * (m_r * m_b), found = std::max(starts_[p + 1], -1L) - starts_[p];
+      require(found == values && starts_[p + 1] < limit,
+              "panel " + std::to_string(p) + " has " + std::to_string(found) + " values, expected " +
+                  std::to_string(values) + ", in all fewer than 2^31");
       most_columns_ = std::max(most_columns_, count);
     }
   const int run = in_runs_of_4() ? 4 : 1;
@@ -167,7 +178,9 @@ bool Plan::in_runs_of_4() const {
 }
 
 void Plan::set_tiles(std::vector<int> source, int th, int tw, int h_source, long values) {
-  require(th > 0 && tw > 0 && h_source % th == 0 && index_.h % tw == 0, "the tiles do not fit the chunks");
+  require(th > 0 && tw > 0 && h_source > 0 && h_source <= 4 && h_source % th == 0 && index_.h % tw == 0 &&
+              source.size() % static_cast<std::size_t>(index_.h / tw) == 0,
+          "the tiles do not fit the chunks");
   require(static_cast<long>(source.size()) * th * tw == starts_.back() && values == starts_.back(),
           std::to_string(source.size()) + " tiles of " + std::to_string(th * tw) + " values, expected " +
               std::to_string(starts_.back()) + " values");
@@ -326,7 +339,7 @@ void Plan::sampled(const View &dy, const View &x, float *values, int threads) co
   const long unit = x.layout == Layout::patches ? x.geometry->kernel_h * x.geometry->kernel_w : 16;
   const long units = (index_.columns + unit - 1) / unit;
   const long shares = in_place ? 0 : std::max(1L, std::min<long>(threads, units));
-  const long step = outer ? SAMPLED_STRIDE : DOTS_BLOCK;
+  const long step = outer ? long{SAMPLED_STRIDE} : DOTS_BLOCK;
   for (long j0 = 0; j0 < x.n; j0 += step) {
     const int w = static_cast<int>(std::min(step, x.n - j0)), padded = (w + 15) / 16 * 16;
     const int width = outer ? SAMPLED_STRIDE : padded;
