@@ -112,8 +112,7 @@ class Bench:
         pair = {"forward": (w, x), "dX": (w.t(), dy), "dW": (dy, x.t())}[self.case.product]
         exact, size = pair[0] @ pair[1], pair[0].abs() @ pair[1].abs()
         if found.dim() == 1:  # the values of dW
-            rows, columns = self.pattern.places()
-            exact, size = exact[rows, columns], size[rows, columns]
+            exact, size = self.pattern.gather(exact), self.pattern.gather(size)
         unit = 2**-8 if self.x.dtype == torch.bfloat16 else 2**-20
         error = ((found.double() - exact).abs() / size.clamp(min=1e-30)).max().item()
         if not error <= unit:
@@ -153,14 +152,17 @@ def _on_path(call: Call, path: str) -> Call:
 def _forward(bench: Bench, repeats: int) -> list[Row]:
     """Our product, a plain CSR of ours, and all peers."""
     plain = Bench(Case(**{**vars(bench.case), "pattern": "unstructured"}))
-    calls = {
-        **bench.ours(),
-        **bench.dense(),
-        **panels_peers.sparse(bench.weight, bench.x, bench.case.sparsity),
-    }
-    found = bench.rows({**calls, "leandnn.csr": plain.ours()["leandnn"]}, repeats)
-    plain.check("leandnn.csr", plain.ours()["leandnn"])
-    return found
+    csr = plain.ours()["leandnn"]
+    plain.check("leandnn.csr", csr)
+    peers = panels_peers.sparse(bench.weight, bench.x, bench.case.sparsity)
+    calls = {**bench.ours(), **bench.dense(), **peers, "leandnn.csr": csr}
+    other = panels_peers.deepsparse(bench.weight, bench.x)
+    if other is None:
+        return bench.rows(calls, repeats)
+    try:
+        return bench.rows({**calls, "deepsparse": other}, repeats)
+    finally:
+        other.close()
 
 
 def _overhead(repeats: int) -> list[Row]:
