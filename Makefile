@@ -10,7 +10,7 @@ export PATH := $(ROOT)/.venv/bin:$(PATH)
 export LEANDNN_ROOT := $(ROOT)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: setup repro test torture smoke lab bench reference site clean
+.PHONY: setup repro test torture sanitize smoke lab bench reference site clean
 
 setup:
 	@cd "$(ROOT)" && tools/setup && leandnn doctor
@@ -26,6 +26,10 @@ torture:
 	@cd "$(ROOT)" && tools/setup && mkdir -p build && \
 	  LEANDNN_KILLS="$${LEANDNN_KILLS:-100}" pytest -v tests/test_survival.py tests/test_security.py 2>&1 | tee build/torture.log
 
+# The kernel tests under AddressSanitizer and UBSan.
+sanitize:
+	@cd "$(ROOT)" && tools/setup && tools/sanitize
+
 smoke:
 	@cd "$(ROOT)" && tools/setup && tools/smoke
 
@@ -33,7 +37,7 @@ lab:
 	@cd "$(ROOT)" && tools/setup && jupyter lab notebooks/00_tour.ipynb
 
 bench:
-	@cd "$(ROOT)" && tools/setup && leandnn bench train-step --reference
+	@cd "$(ROOT)" && tools/setup && for name in train-step rounding panels sparse-step; do leandnn bench $$name --reference; done
 
 reference:
 	@cd "$(ROOT)" && tools/setup && dvc repro --quiet data && leandnn reference all --profile desk --minutes "$${MINUTES:-600}"
@@ -43,4 +47,4 @@ site:
 	@cd "$(ROOT)" && tools/setup && leandnn site
 
 clean:
-	@cd "$(ROOT)" && rm -rf build/smoke build/scratch build/native .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@cd "$(ROOT)" && rm -rf build/sanitize build/smoke build/scratch build/native .mypy_cache .pytest_cache .ruff_cache .hypothesis

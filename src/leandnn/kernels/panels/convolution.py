@@ -14,7 +14,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from leandnn.kernels import dispatch
 from leandnn.kernels.panels import reference
-from leandnn.kernels.panels.plan import Plan, check_bias, check_values
+from leandnn.kernels.panels.plan import DTYPES, Plan, address_of, check_bias, check_values
 
 
 class Window(TypedDict):
@@ -33,6 +33,9 @@ def named(sizes: list[int]) -> tuple[tuple[int, int], Window]:
 
 def output_size(plan: Plan, x_shape: tuple[int, ...], sizes: list[int]) -> tuple[int, int]:
     """(height, width) of the output; ValueError where x, the kernel and the plan do not fit."""
+    least = (1, 1, 1, 1, 0, 0, 1, 1)
+    if len(sizes) != 8 or not all(low <= size < 1 << 31 for low, size in zip(least, sizes, strict=True)):
+        raise ValueError(f"the sizes are {sizes}, expected 8 of at least {least}, below 2^31")
     kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w = sizes
     if len(x_shape) != 4:
         raise ValueError(f"x has shape {tuple(x_shape)}, expected images × channels × height × width")
@@ -40,8 +43,10 @@ def output_size(plan: Plan, x_shape: tuple[int, ...], sizes: list[int]) -> tuple
         raise ValueError(f"x's channels and the kernel make {columns} columns, expected {plan.shape[1]}")
     height = (x_shape[2] + 2 * pad_h - dilation_h * (kernel_h - 1) - 1) // stride_h + 1
     width = (x_shape[3] + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) // stride_w + 1
-    if height < 1 or width < 1:
-        raise ValueError(f"the output would have {height} × {width} pixels, expected at least 1 × 1")
+    if height < 1 or width < 1 or height * width >= 1 << 31:
+        raise ValueError(
+            f"the output would have {height} × {width} pixels, expected at least 1 × 1, below 2^31 in all"
+        )
     return height, width
 
 
@@ -60,6 +65,7 @@ def _checked(plan: Plan, x: Tensor, name: str, dtype: torch.dtype, shape: tuple[
         raise ValueError(f"{name} is {x.dtype} on {x.device}, expected {dtype} on cpu")
     if not x.is_contiguous():
         raise ValueError(f"{name} has strides {x.stride()}, expected contiguous images × channels × pixels")
+    address_of(x, name)
 
 
 def forward(
@@ -117,8 +123,10 @@ def input_gradient(plan: Plan, values: Tensor, dy: Tensor, x_shape: list[int], s
 def values_gradient(plan: Plan, dy: Tensor, x: Tensor, sizes: list[int]) -> Tensor:
     """The gradient of the values (nnz) from dy and the input x, both contiguous."""
     out = output_size(plan, x.shape, sizes)
-    _checked(plan, x, "x", dy.dtype, tuple(x.shape))
-    _checked(plan, dy, "dy", dy.dtype, (x.shape[0], plan.shape[0], *out))
+    if x.dtype not in DTYPES:
+        raise ValueError(f"x has dtype {x.dtype}, expected {' or '.join(map(str, DTYPES))}")
+    _checked(plan, x, "x", x.dtype, tuple(x.shape))
+    _checked(plan, dy, "dy", x.dtype, (x.shape[0], plan.shape[0], *out))
     if dispatch.native() is None:
         kernel, window = named(sizes)
         size = [plan.shape[0], x.shape[1], *kernel]

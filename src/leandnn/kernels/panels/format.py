@@ -13,6 +13,7 @@ values[panel][R/h][C][h], so that with h = 4 a 4×4 block fills one cache line.
 from __future__ import annotations
 
 import functools
+import operator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,7 @@ class Graph:
                 raise ValueError(
                     f"{name} is {array.dtype} of shape {array.shape}, expected int64, one dimension"
                 )
+        object.__setattr__(self, "right", operator.index(right))  # a NumPy integer may overflow
         if ptr.size < 2 or right < 1:
             raise ValueError(f"the graph has {ptr.size - 1} × {right} vertices, expected at least 1 × 1")
         if ptr[0] != 0 or ptr[-1] != idx.size or (np.diff(ptr) < 0).any():
@@ -115,8 +117,11 @@ class Panels:
         for name, size in (("repeat", self.repeat), ("block", self.block)):
             if len(size) != 2 or min(size) < 1:
                 raise ValueError(f"{name} is {size}, expected two sizes of at least 1")
+            object.__setattr__(self, name, tuple(map(operator.index, size)))
         if max(*self.shape, self.panels + 1) >= 1 << 31:
             raise ValueError(f"the pattern has shape {self.shape}, expected sides below 2^31")
+        if self.nnz >= 1 << 31:
+            raise ValueError(f"the pattern has {self.nnz} non-zeros, expected fewer than 2^31")
 
     @property
     def shape(self) -> tuple[int, int]:

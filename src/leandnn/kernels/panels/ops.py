@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from leandnn.kernels import dispatch
 from leandnn.kernels.panels import convolution
 from leandnn.kernels.panels import plan as plans
-from leandnn.kernels.panels.plan import Plan
+from leandnn.kernels.panels.plan import Plan, Prepared
 
 __all__ = ["Plan", "conv2d", "linear", "matmul"]
 
@@ -30,21 +31,27 @@ def linear(values: Tensor, x: Tensor, plan: Plan, bias: Tensor | None = None, re
     """
     if x.dim() == 0 or x.shape[-1] != plan.shape[1]:
         raise ValueError(f"x has shape {tuple(x.shape)}, expected (…, {plan.shape[1]})")
-    tokens = x.reshape(-1, plan.shape[1])
+    tokens = _in_unit_steps(x.reshape(-1, plan.shape[1]))
     y = torch.ops.leandnn.panels_product(values, tokens.t(), bias, plan.number, relu)
     return y.t().reshape(*x.shape[:-1], plan.shape[0])  # type: ignore[no-any-return]
 
 
 def matmul(values: Tensor, x: Tensor, plan: Plan, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """Relu(W · x + bias[:, None]) for feature-major x of K × N; returns M × N. Otherwise as linear."""
+    x = _in_unit_steps(x)
     return torch.ops.leandnn.panels_product(values, x, bias, plan.number, relu)  # type: ignore[no-any-return]
 
 
+def _in_unit_steps(x: Tensor) -> Tensor:
+    """X, or a copy of it where neither dimension has a stride of 1."""
+    return x if 1 in x.stride() else x.contiguous()
+
+
 def _pair(value: int | Sequence[int], name: str, least: int) -> list[int]:
-    found = [value, value] if isinstance(value, int) else list(value)
-    if len(found) != 2 or min(found) < least:
-        raise ValueError(f"{name} is {value}, expected one or two sizes of at least {least}")
-    return found
+    found = list(value) if isinstance(value, Sequence) else [value, value]
+    if len(found) != 2 or not all(isinstance(v, (int, np.integer)) and v >= least for v in found):
+        raise ValueError(f"{name} is {value}, expected one or two integers of at least {least}")
+    return [int(v) for v in found]
 
 
 def conv2d(
@@ -90,6 +97,8 @@ def _by_triton(x: Tensor) -> bool:
 
 def _empty(rows: int, like: Tensor) -> Tensor:
     """Rows × N in the layout of `like`, a matrix of N columns."""
+    if like.dim() != 2:
+        raise ValueError(f"x has shape {tuple(like.shape)}, expected two dimensions")
     columns = like.shape[1]
     return like.new_empty((columns, rows)).t() if _is_token_major(like) else like.new_empty((rows, columns))
 
@@ -97,12 +106,12 @@ def _empty(rows: int, like: Tensor) -> Tensor:
 @torch.library.custom_op("leandnn::panels_product", mutates_args=())
 def _product(values: Tensor, x: Tensor, bias: Tensor | None, plan: int, relu: bool) -> Tensor:
     own = plans.find(plan)
-    y = _empty(own.shape[0], x)
     if _by_triton(x):
         from leandnn.kernels.panels import gpu
 
+        y = _empty(own.shape[0], x)
         return gpu.forward(own.gpu_index(x.device), values, x, bias, relu, out=y)
-    return own.product(values, x, bias, relu=relu, out=y)
+    return Prepared(own, values, bias, relu=relu)(x)
 
 
 @torch.library.custom_op("leandnn::panels_transposed", mutates_args=())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from leandnn.kernels import dispatch
 from leandnn.kernels.panels import reference
@@ -25,7 +26,10 @@ _plans: weakref.WeakValueDictionary[int, Plan] = weakref.WeakValueDictionary()
 
 def find(number: int) -> Plan:
     """The living plan of that number (torch operators carry numbers); KeyError if it is gone."""
-    return _plans[number]
+    plan = _plans.get(number)
+    if plan is None:
+        raise KeyError(f"plan {number} is gone: what was compiled with a plan needs it alive")
+    return plan
 
 
 class Plan:
@@ -107,11 +111,13 @@ class Plan:
         return None if self.pairs.source is None else torch.from_numpy(self.pairs.source)
 
     def forward_values(self, values: Tensor) -> tuple[Any, Tensor]:
-        """(the extension's plan, values as it wants them) of the forward product."""
+        """(the extension's plan, values as it wants them) of the forward product; None without extension."""
         native = dispatch.native()
+        if native is None:
+            return None, values
         if values.dtype == torch.float32:
             return self.native, values
-        if native is None or not native.has_bf16_products() or self.native_pairs is None:
+        if not native.has_bf16_products() or self.native_pairs is None:
             return self.native, values.float()
         if self._pair_source is None:
             h = self.panels.chunk
@@ -134,8 +140,10 @@ class Plan:
         check_values(self, values)
         x_view = _view(dy, "dy", self.shape[0], values.dtype)
         y_view = _view(out, "out", self.shape[1], values.dtype, columns=dy.shape[1])
+        _prepare_to_write(out, x_view, y_view)
         if dispatch.native() is None:
-            return out.copy_(reference.transposed(self.panels, values, dy))
+            with torch.no_grad():
+                return out.copy_(reference.transposed(self.panels, values, dy))
         own = values.float()
         self.native_transposed.transposed(
             own.data_ptr(), *x_view, dy.shape[1], *y_view, torch.get_num_threads()
@@ -152,7 +160,8 @@ class Plan:
         dy_view = _view(dy, "dy", self.shape[0], x.dtype)
         x_view = _view(x, "x", self.shape[1], x.dtype, columns=dy.shape[1])
         if dispatch.native() is None:
-            return reference.sampled(self.panels, dy, x)
+            with torch.no_grad():
+                return reference.sampled(self.panels, dy, x)
         found = torch.empty(self.nnz)
         self.native.sampled(*dy_view, *x_view, x.shape[1], found.data_ptr(), torch.get_num_threads())
         return found.to(x.dtype)
@@ -178,20 +187,23 @@ class Prepared:
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Relu(W · x + bias) for x of K × N; into `out` (M × N), if given. Errors as of Plan.product."""
-        if out is None:
-            token = x.dim() == 2 and x.stride(0) == 1 and x.stride(1) != 1
-            shape = (x.shape[-1], self._rows) if token else (self._rows, x.shape[-1])
-            out = torch.empty(shape, dtype=x.dtype, device=x.device)
-            out = out.t() if token else out
         x_view = _view(x, "x", self._columns, self.values.dtype)
+        given = out is not None
+        if out is None:
+            token = x.stride(0) == 1 and x.stride(1) != 1
+            shape = (x.shape[1], self._rows) if token else (self._rows, x.shape[1])
+            out = torch.empty(shape, dtype=x.dtype)
+            out = out.t() if token else out
         y_view = _view(out, "out", self._rows, self.values.dtype, columns=x.shape[1])
+        if given:
+            _prepare_to_write(out, x_view, y_view)
         native = dispatch.native()
         if native is None:
-            return out.copy_(reference.product(self.plan.panels, self.values, x, self.bias, self.relu))
-        if self._native is self.plan.native_pairs and not native.has_bf16_products():
-            self._native, self._values = self.plan.forward_values(
-                self.values
-            )  # another kernel was chosen since
+            with torch.no_grad():
+                return out.copy_(reference.product(self.plan.panels, self.values, x, self.bias, self.relu))
+        pairs = self._values.dtype == torch.bfloat16
+        if self._native is None or (pairs and not native.has_bf16_products()):  # another was chosen since
+            self._native, self._values = self.plan.forward_values(self.values)
         self._native.product(
             self._values.data_ptr(),
             *x_view,
@@ -235,6 +247,7 @@ def check_values(plan: Plan, values: Tensor) -> None:
         raise ValueError(f"values are on {values.device}, expected cpu")
     if not values.is_contiguous():
         raise ValueError(f"values have stride {values.stride(0)}, expected 1")
+    address_of(values, "values")
 
 
 def check_bias(plan: Plan, bias: Tensor, dtype: torch.dtype) -> None:
@@ -243,6 +256,27 @@ def check_bias(plan: Plan, bias: Tensor, dtype: torch.dtype) -> None:
         raise ValueError(
             f"bias is {bias.dtype} {tuple(bias.shape)} on {bias.device}, expected {dtype} ({plan.shape[0]},) on cpu"
         )
+    address_of(bias, "bias")
+
+
+def address_of(x: Tensor, name: str) -> int:
+    """Where x's numbers lie; ValueError where they do not lie in memory as they are, and aligned."""
+    address = x.data_ptr()
+    if x.is_neg() or (address == 0 and x.numel() > 0):
+        raise ValueError(
+            f"{name} is a view that torch has yet to compute, expected numbers in memory: clone it"
+        )
+    if address & 3 and address % x.itemsize:
+        raise ValueError(f"{name} begins at address {address}, expected a multiple of {x.itemsize}: clone it")
+    return address
+
+
+def _prepare_to_write(out: Tensor, x_view: tuple[Any, ...], y_view: tuple[Any, ...]) -> None:
+    """Tell autograd of what it cannot see; ValueError where `out` begins where x does."""
+    if x_view[0] == y_view[0] and out.numel() > 0:
+        raise ValueError("out is x's memory, expected memory of its own")
+    if not out.is_inference():
+        increment_version(out)
 
 
 def _view(
@@ -257,14 +291,15 @@ def _view(
         raise ValueError(f"{name} has dtype {x.dtype}, expected {dtype}")
     if x.device.type != "cpu":
         raise ValueError(f"{name} is on {x.device}, expected cpu")
+    address = address_of(x, name)
     first, second = x.stride()
     bf16 = dtype is torch.bfloat16
     if second == 1 and (first >= shape[1] or name != "out" or rows == 1):
-        return x.data_ptr(), _FEATURE, bf16, first
+        return address, _FEATURE, bf16, first
     if first == 1 and (second >= rows or name != "out" or shape[1] <= 1):
-        return x.data_ptr(), _TOKEN, bf16, second
+        return address, _TOKEN, bf16, second
     if shape[1] == 1 and (first >= 1 or name != "out"):
-        return x.data_ptr(), _FEATURE, bf16, first
+        return address, _FEATURE, bf16, first
     if x.numel() == 0:
-        return x.data_ptr(), _FEATURE, bf16, 1
+        return address, _FEATURE, bf16, 1
     raise ValueError(f"{name} has strides {(first, second)}, expected 1 in one dimension and no overlap")
