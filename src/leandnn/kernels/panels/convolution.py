@@ -108,7 +108,7 @@ def input_gradient(plan: Plan, values: Tensor, dy: Tensor, x_shape: list[int], s
         weight = reference.dense(plan.panels, values).view(plan.shape[0], -1, *kernel)
         dx: Tensor = conv2d_input(x_shape, weight, dy, **window)
         return dx
-    dx, own = torch.zeros(x_shape), values.float()  # float32: patches meet in a pixel and add up
+    dx, own = torch.empty(x_shape), values.float()  # float32: patches meet in a pixel and add up
     plan.native_transposed.conv_transposed(
         own.data_ptr(),
         dy.data_ptr(),

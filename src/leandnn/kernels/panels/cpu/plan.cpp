@@ -27,6 +27,7 @@ const PanelsKernels *kernels = &leandnn_panels_baseline;
 const PanelsBf16Kernels *bf16_kernels = nullptr;
 
 constexpr long DOTS_BLOCK = 512;  // columns of X in a block of the sampled product by dots: 16 rows of dY fit L1
+constexpr long PATCHES_FLOATS = 1 << 17;  // of a block of patches that are added up: half of a common L2
 
 // A block of columns: the first, and how many.
 struct Block {
@@ -256,10 +257,25 @@ void Plan::product(const void *values, const View &x, const View &y, const float
     return;
   }
   if (y.layout == Layout::patches) {  // columns of one image meet: an image belongs to one task
-    const long pixels = y.geometry->pixels(), group = std::max(1L, PANELS_WIDTH / pixels);
-    parallel(threads, (y.geometry->images + group - 1) / group, [&](long task) {
-      const long end = std::min(x.n, (task + 1) * group * pixels);
-      for (const Block &block : blocks_of(task * group * pixels, end)) tile(values, x, y, bias, relu, block.first, block.count);
+    const long pixels = y.geometry->pixels(), images = y.geometry->images;
+    // As many columns at a time as the second-level cache holds: where their patches meet is walked less often.
+    const long wide = std::clamp<long>(PATCHES_FLOATS / index_.rows / PANELS_WIDTH, 1, 4) * PANELS_WIDTH;
+    const long group = std::max(1L, wide / pixels);
+    parallel(threads, (images + group - 1) / group, [&](long task) {
+      const long size = y.geometry->channels * y.geometry->height * y.geometry->width;
+      const long first = task * group, last = std::min(images, first + group), end = last * pixels;
+      std::memset(y.at(first * size), 0, static_cast<std::size_t>((last - first) * size) * y.item());
+      for (long j0 = first * pixels; j0 < end; j0 += wide) {
+        const long w = std::min(wide, end - j0);
+        float *to = output_scratch.floats(index_.rows * wide + 2 * WRITE_MARGIN) + WRITE_MARGIN;
+        for (const Block &part : blocks_of(j0, j0 + w)) {
+          const int width = width_for(part.count);
+          float *block = block_scratch.floats((index_.columns + 1) * width);
+          load(x, part.first, part.count, width, block, 0, index_.columns);
+          run(values, block, width, to + (part.first - j0), wide, part.count, bias, relu, 0, panels());
+        }
+        write(*kernels, y, j0, static_cast<int>(w), static_cast<int>(wide), to, 0, index_.rows);
+      }
     });
     return;
   }

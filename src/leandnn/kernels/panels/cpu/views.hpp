@@ -37,7 +37,9 @@ struct View {
 // address), zeros behind column w. Of layout patches r0 and r1 are whole channels.
 void read(const PanelsKernels &, const View &, long j0, int w, int width, float *dst, long r0, long r1);
 
-// The packed block back into its columns; into patches it is added, where several columns meet.
+// The packed block back into its columns; into patches it is added, where several columns meet. Of patches up
+// to WRITE_MARGIN numbers before and behind the block are read (never used), and width is any distance of rows.
+enum { WRITE_MARGIN = 16 };
 void write(const PanelsKernels &, const View &, long j0, int w, int width, const float *src, long r0, long r1);
 
 // Whether a product can write the columns in place: then *to is their first element and *ld the rows' distance.
