@@ -10,7 +10,13 @@ from leandnn import machine, paths, probe
 from leandnn.errors import LeandnnError
 
 # name → module of this package with rows(quick) and summary(rows)
-BENCHES = {"train-step": "train_step", "rounding": "rounding", "commands": "commands"}
+BENCHES = {
+    "train-step": "train_step",
+    "sparse-step": "sparse_step",
+    "rounding": "rounding",
+    "panels": "panels",
+    "commands": "commands",
+}
 
 
 def run(
