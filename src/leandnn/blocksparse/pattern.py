@@ -233,6 +233,19 @@ class Pattern:
         flat = values.new_zeros(rows * columns).index_copy(0, self.places().to(values.device), values)
         return flat.reshape(rows, columns)
 
+    def spectrum(self) -> Tensor:
+        """The min(M, K) singular values of the mask, descending, float64: products of the factors' ones.
+
+        The mask is a Kronecker product, so the factors' small matrices are decomposed, never the mask. For an
+        unstructured or block pattern that is G_i, whose size is that of the mask in blocks.
+        """
+        found = torch.ones(1, dtype=torch.float64)
+        for factor in self.factors:
+            values = torch.linalg.svdvals(torch.from_numpy(factor.mask()).double())
+            found = torch.outer(found, values).flatten()
+        found = found.sort(descending=True).values
+        return torch.nn.functional.pad(found, (0, min(self.shape) - found.numel()))
+
     def transpose(self) -> Pattern:
         """The pattern of the transposed matrix."""
         return Pattern(self.kind, self.panels.transpose(), tuple(size[::-1] for size in self.coarse))
