@@ -68,7 +68,8 @@ class BipartiteGraph:
 
     @functools.cached_property
     def _spectrum(self) -> Tensor:
-        return torch.linalg.svdvals(self.biadjacency.double())
+        values: Tensor = torch.linalg.svdvals(self.biadjacency.double())
+        return values
 
     def singular_values(self) -> Tensor:
         """All min(n_left, n_right) singular values of the biadjacency matrix, descending, float64.
