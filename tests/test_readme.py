@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from leandnn import paths
 from leandnn.report import claims, readme, render
 
@@ -33,8 +35,8 @@ def test_local_links_lead_somewhere():
             assert (folder / link).exists(), link
 
 
-def test_the_python_example_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+@pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+def test_a_python_example_runs(example: str):
     exec(example, {})
 
 

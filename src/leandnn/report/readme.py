@@ -7,7 +7,7 @@ from pathlib import Path
 
 from leandnn import paths
 from leandnn.files import write_text
-from leandnn.report import render, tables
+from leandnn.report import render, tables, tables_speed
 from leandnn.report.claims import Result
 
 
@@ -18,6 +18,7 @@ def filled(results: Sequence[Result], root: Path = paths.ROOT) -> str:
         "commands": tables.commands(root),
         "training": tables.training(root),
         "train-step": tables.train_step(root),
+        **{name: tables_speed.TABLES[name](root) for name in ("panels", "rounding", "sparse-step")},
     }
     return render.fill_blocks((root / "README.md").read_text(encoding="utf-8"), blocks)
 

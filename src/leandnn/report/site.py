@@ -1,6 +1,6 @@
 """`leandnn site`: everything there is to see, as static HTML that needs no server and no network.
 
-Sphinx builds it from docs/ (pages written by hand), from what site_pages.py, site_figures.py and tables.py write
+Sphinx builds it from docs/ (pages written by hand), from what site_pages.py, site_figures.py and the tables write
 (claims, gallery, costs and speed), and from reports/ (figures and executed notebooks, which are shown and not
 run). It replaces the old site only when it is whole.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import write_text
-from leandnn.report import claims, site_figures, site_pages, tables
+from leandnn.report import claims, site_figures, site_pages, tables, tables_speed
 from leandnn.train.locks import locked
 
 _MARK = ".buildinfo"  # Sphinx writes it into every site
@@ -86,6 +86,7 @@ def _assemble(root: Path, source: Path) -> None:
         ("commands", tables.commands),
         ("training", tables.training),
         ("train-step", tables.train_step),
+        *tables_speed.TABLES.items(),
     ):
         write_text(source / "generated" / f"{name}.md", table(root) + "\n")
 

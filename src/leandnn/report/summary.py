@@ -9,7 +9,7 @@ from pathlib import Path
 from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import must_be_replaceable, swap, write_text
-from leandnn.report import claims, render, tables
+from leandnn.report import claims, render, tables, tables_speed
 
 LIMIT_MIB = 8  # all of reports/ is in git
 
@@ -126,4 +126,11 @@ def _results(results: list[claims.Result], root: Path) -> str:
         tables.train_step(root),
         "",
     ]
+    for title, table in (
+        ("A training step with sparse layers", tables_speed.sparse_step),
+        ("Products of block-sparse matrices", tables_speed.panels),
+        ("The same: threads, instruction sets, few columns, patterns", tables_speed.panels_further),
+        ("Rounding", tables_speed.rounding),
+    ):
+        lines += [f"### {title}", "", table(root), ""]
     return "\n".join(lines)

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
+
+from leandnn.report import benchfile
+
+T = TypeVar("T")
 
 
-def _read(path: Path) -> Any:
-    def refuse(constant: str) -> float:
-        raise ValueError(f"it holds {constant}")
+def by_machine(root: Path, file: str, of: Callable[[Any], T]) -> tuple[list[T], list[str]]:
+    """`of` the content of every machine's `file`, and a sentence for each file that cannot be used."""
+    found, refused = [], []
+    for path in sorted((root / "reference").glob(f"*/{file}")):
+        try:
+            found.append(of(benchfile.read_json(path)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+            refused.append(
+                f"`{path.relative_to(root).as_posix()}` is refused ({type(error).__name__}: {error})."
+            )
+    return found, refused
 
-    return json.loads(path.read_text(), parse_constant=refuse)
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))
 
 
 def _table(
     root: Path, file: str, head: list[str], rows_of: Callable[[Any], list[list[str]]], otherwise: str
 ) -> str:
     """The rows of every machine's `file` under one head; a file that cannot be used is named below."""
-    rows, refused = [], []
-    for path in sorted((root / "reference").glob(f"*/{file}")):
-        try:
-            rows += rows_of(_read(path))
-        except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-            refused.append(
-                f"`{path.relative_to(root).as_posix()}` is refused ({type(error).__name__}: {error})."
-            )
-    lines = (
-        ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
-        if rows
-        else [otherwise]
-    )
-    return "\n".join([*lines, *(["", *refused] if refused else [])])
+    found, refused = by_machine(root, file, rows_of)
+    rows = [row for of_machine in found for row in of_machine]
+    return "\n".join([markdown(head, rows) if rows else otherwise, *(["", *refused] if refused else [])])
 
 
 def machine(card: dict[str, Any]) -> str:
