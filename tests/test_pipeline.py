@@ -75,14 +75,29 @@ def test_raw_data_is_no_out_since_dvc_deletes_outs_before_it_runs_a_stage():
     assert not [out for stage in stages().values() for out in outs(stage) if out.startswith("data/raw")]
 
 
-def test_the_bench_is_frozen_and_nothing_depends_on_its_outputs_but_the_summary():
+def test_the_bench_is_frozen_and_nothing_depends_on_its_outputs_but_reports():
     assert PIPELINE["bench"]["frozen"] is True
     users = [
         name
         for name, stage in stages().items()
         if any(d.startswith("reference") for d in stage.get("deps", []))
     ]
-    assert users == ["summary"]
+    assert users == ["report-kernels", "summary"]
+
+
+def test_every_notebook_has_its_strip_and_its_report_and_the_summary_shows_it():
+    notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert sorted(PIPELINE["strip"]["foreach"]) == notebooks
+    reports = {f"build/reports/{name}" for name in notebooks}
+    assert reports <= set().union(*(outs(stage) for stage in stages().values()))
+    assert reports <= set(PIPELINE["summary"]["deps"])
+
+
+def test_the_bench_stage_and_make_bench_measure_the_same():
+    commands = [command.split()[2] for command in PIPELINE["bench"]["cmd"]]
+    assert f"for name in {' '.join(commands)}; do" in (ROOT / "Makefile").read_text()
+    tables = {f"bench-{name}.json" for name in commands} | {"bench-commands.json"}
+    assert {path.name for path in (ROOT / "reference").glob("*/bench-*.json")} <= tables
 
 
 def test_no_package_file_is_both_a_source_and_an_out():
