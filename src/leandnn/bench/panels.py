@@ -201,8 +201,8 @@ def rows(quick: bool) -> list[Row]:
         ours = bench.ours()["leandnn"]
         paths = {f"leandnn.{path}": _on_path(ours, path) for path in dispatch.supported()[1:]}
         found += bench.rows({**paths, **bench.dense()}, REPEATS)
-        with _threads(2):
-            found += bench.rows({"leandnn": ours, **bench.dense()}, REPEATS, threads=2)
+        with _threads(2):  # more of them: now and then the system leaves both threads on one core for a while
+            found += bench.rows({"leandnn": ours, **bench.dense()}, 4 * REPEATS, threads=2)
         for narrow in (1, 8):
             found += _narrow(Case(m, k, narrow, 75.0, "rbgp4", "fp32", "forward"), REPEATS)
     return found

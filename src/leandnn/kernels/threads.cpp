@@ -1,5 +1,6 @@
 #include "threads.hpp"
 
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include <atomic>
@@ -70,13 +71,45 @@ class Pool {
   std::exception_ptr error_;
 };
 
-// Never destroyed: its threads wait until the process ends. A forked child has none of them and makes its own.
+// The threads that torch itself computes with, if its OpenMP runtime is loaded: a pool beside it would share
+// the cores with OpenMP's threads, which go on spinning for a while after each of torch's operations.
+using OpenMP = void (*)(void (*)(void *), void *, unsigned, unsigned);
+OpenMP openmp = nullptr;
+
+struct Job {
+  const std::function<void(long)> &body;
+  long tasks;
+  std::atomic<long> next{0};
+  std::mutex mutex{};
+  std::exception_ptr error{};
+};
+
+void take(void *data) {
+  Job &job = *static_cast<Job *>(data);
+  for (long task; (task = job.next.fetch_add(1)) < job.tasks;) {
+    try {
+      job.body(task);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(job.mutex);
+      job.error = std::current_exception();
+    }
+  }
+}
+
+// Never destroyed: its threads wait until the process ends. A forked child has none of them and makes its own;
+// nor has it those of OpenMP, which would wait for them for ever.
 Pool *pool = nullptr;
 std::mutex *busy = nullptr;
 
 void renew() {
   pool = new Pool;
   busy = new std::mutex;
+  openmp = nullptr;
+}
+
+void begin() {
+  renew();
+  openmp = reinterpret_cast<OpenMP>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
 }
 
 thread_local bool inside = false;
@@ -84,23 +117,31 @@ thread_local bool inside = false;
 }  // namespace
 
 void parallel(int threads, long tasks, const std::function<void(long)> &body) {
-  static const bool once = (renew(), pthread_atfork(nullptr, nullptr, renew), true);
+  static const bool once = (begin(), pthread_atfork(nullptr, nullptr, renew), true);
   (void)once;
   if (threads > tasks) threads = static_cast<int>(tasks);
-  if (threads > 1 && !inside) {
-    std::unique_lock<std::mutex> mine(*busy, std::try_to_lock);
-    if (mine) {
-      pool->run(threads, tasks, [&body](long task) {
-        inside = true;
-        struct Leave {
-          ~Leave() { inside = false; }
-        } leave;
-        body(task);
-      });
-      return;
-    }
+  if (threads <= 1 || inside) {
+    for (long task = 0; task < tasks; ++task) body(task);
+    return;
   }
-  for (long task = 0; task < tasks; ++task) body(task);
+  const std::function<void(long)> marked = [&body](long task) {
+    inside = true;
+    struct Leave {
+      ~Leave() { inside = false; }
+    } leave;
+    body(task);
+  };
+  if (openmp != nullptr) {
+    Job job{marked, tasks};
+    openmp(take, &job, static_cast<unsigned>(threads), 0);
+    if (job.error) std::rethrow_exception(job.error);
+    return;
+  }
+  std::unique_lock<std::mutex> mine(*busy, std::try_to_lock);
+  if (mine)
+    pool->run(threads, tasks, marked);
+  else
+    for (long task = 0; task < tasks; ++task) body(task);
 }
 
 }  // namespace leandnn
