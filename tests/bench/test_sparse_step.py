@@ -10,6 +10,7 @@ from leandnn import bench
 from leandnn.bench import sparse_step
 from leandnn.blocksparse import BlockSparseConv2d, convert
 from leandnn.errors import LeandnnError
+from leandnn.kernels.panels import convolution
 from leandnn.models.vgg import VGG19
 
 
@@ -64,12 +65,12 @@ def test_a_step_changes_the_values():
 def test_the_bench_refuses_to_measure_wrong_gradients(monkeypatch: pytest.MonkeyPatch):
     patterns = sparse_step._patterns(75.0)
     sparse_step._check(patterns, 4)
-    right = sparse_step._sparse_gradients
-
-    def scaled(gradients: dict[str, torch.Tensor], patterns: sparse_step.Patterns) -> dict[str, torch.Tensor]:
-        return {name: gradient * 1.001 for name, gradient in right(gradients, patterns).items()}
-
-    monkeypatch.setattr(sparse_step, "_sparse_gradients", scaled)
+    with monkeypatch.context() as patch:
+        patch.setattr(sparse_step, "LAYER_TOLERANCE", 1e-12)
+        with pytest.raises(LeandnnError, match="the sparse step's output of .* is wrong"):
+            sparse_step._check(patterns, 4)
+    right = convolution.values_gradient
+    monkeypatch.setattr(convolution, "values_gradient", lambda *args: right(*args) * 1.00001)
     with pytest.raises(LeandnnError, match="the sparse step's gradient of .* is wrong"):
         sparse_step._check(patterns, 4)
 

@@ -9,6 +9,7 @@ convolution (3 channels) and the classifier are dense in all of them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -28,7 +29,7 @@ REPEAT, BLOCK = (4, 2), (4, 4)
 TARGETS = {75.0: 1.5, 87.5: 2.2}  # sparsity in percent → times faster than dense FP32
 REPEATS, QUICK_REPEATS = 20, 5
 QUICK_CHECK = 8  # images of the check: float64 convolutions are slow
-TIMES_FURTHER = 4.0  # a gradient may be this many times as far from float64's as the masked net's is
+LAYER_TOLERANCE, NET_TOLERANCE = 2.0**-18, 0.05  # of gradients; see _check
 Patterns = dict[str, Pattern]
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -92,7 +93,7 @@ class _Step:
         self.optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
         generator = torch.Generator().manual_seed(1)
         images = torch.randn(batch, 3, 32, 32, generator=generator)
-        self.images = images.to(next(model.parameters()).dtype).contiguous(memory_format=layout)
+        self.images = images.contiguous(memory_format=layout)
         self.labels = torch.randint(10, (batch,), generator=generator)
         self.context = context
 
@@ -100,7 +101,7 @@ class _Step:
         self.optimizer.zero_grad(set_to_none=True)
         with self.context():
             logits = self.model(self.images)
-        F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), self.labels).backward()
+        F.cross_entropy(logits.float(), self.labels).backward()
         return {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
 
     def __call__(self) -> None:
@@ -123,23 +124,46 @@ def _sparse_gradients(gradients: dict[str, Tensor], patterns: Patterns) -> dict[
 def _check(patterns: Patterns, batch: int) -> None:
     """The measured step is right: its gradients for `batch` images are those of the masked net.
 
-    The rule: over each parameter, the distance to the gradient in float64 relative to its size is at most
-    TIMES_FURTHER times the masked FP32 net's, whose products round as often.
+    Two rules, both of distances relative to the size. Of every sparse layer, given the input and the output's
+    gradient that it met in the step: output, input's gradient and gradient on the pattern are within
+    LAYER_TOLERANCE of float64's with the masked weight. Of the whole net: every parameter's gradient is within
+    NET_TOLERANCE of the masked net's, no closer because a ReLU or max-pool whose inputs nearly tie may fall
+    either way.
     """
+    step = _Step(convert(_net(), patterns), batch=batch)
+    met: dict[str, dict[str, Tensor]] = {name: {} for name in patterns}
+    for name in patterns:
+        step.model.get_submodule(name).register_forward_hook(functools.partial(_keep, met[name]))
+    ours = step.gradients()
+    for name, pattern in patterns.items():
+        layer, own = step.model.get_submodule(name), met[name]
+        assert isinstance(layer, BlockSparseConv2d)
+        x = own["x"].double().requires_grad_()
+        weight = layer.to_dense().weight.detach().double().requires_grad_()
+        y = F.conv2d(x, weight, None, layer.stride, layer.padding)
+        dx, dw = torch.autograd.grad(y, (x, weight), own["dy"].double())
+        exact = {"output": y.detach(), "input gradient": dx, "gradient": pattern.gather(dw)}
+        found = {"output": own["y"], "input gradient": own["dx"], "gradient": ours[f"{name}.values"]}
+        for what in exact:
+            _require(f"{what} of {name}", found[what], exact[what], LAYER_TOLERANCE)
+    masked = _sparse_gradients(_Step(_masked(patterns), batch=batch).gradients(), patterns)
+    for name, gradient in masked.items():
+        _require(f"gradient of {name}", ours[name], gradient, NET_TOLERANCE)
 
-    def distance(a: Tensor, exact: Tensor) -> float:
-        return float((a.double() - exact).norm() / exact.norm())
 
-    ours = _Step(convert(_net(), patterns), batch=batch).gradients()
-    peer = _sparse_gradients(_Step(_masked(patterns), batch=batch).gradients(), patterns)
-    exact = _sparse_gradients(_Step(_masked(patterns).double(), batch=batch).gradients(), patterns)
-    for name, gradient in exact.items():
-        found, allowed = distance(ours[name], gradient), TIMES_FURTHER * distance(peer[name], gradient)
-        if not found <= allowed:
-            raise LeandnnError(
-                f"the sparse step's gradient of {name} is wrong: {found:.2g} from float64's, expected at "
-                f"most {allowed:.2g}"
-            )
+def _keep(met: dict[str, Tensor], layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    """A forward hook that notes what a layer met in a step: x, y and, once they are known, dx, dy."""
+    met["x"], met["y"] = inputs[0].detach().clone(), output.detach().clone()
+    inputs[0].register_hook(lambda gradient: met.update(dx=gradient))
+    output.register_hook(lambda gradient: met.update(dy=gradient))
+
+
+def _require(what: str, found: Tensor, exact: Tensor, allowed: float) -> None:
+    distance = float((found.double() - exact).norm() / exact.norm())
+    if not distance <= allowed:
+        raise LeandnnError(
+            f"the sparse step's {what} is wrong: {distance:.2g} away, expected at most {allowed:.2g}"
+        )
 
 
 def _autocast() -> AbstractContextManager[Any]:
