@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from leandnn import paths
 from leandnn.data.archives import read_official, read_package
+from leandnn.data.clicks_synthesis import ClickLog, make
 from leandnn.data.prepared import (
     DATASETS,
     Bytes,
@@ -76,6 +77,11 @@ def fetch(name: str, *, raw: Path = paths.RAW, prepared: Path = paths.PREPARED, 
             say(f"making it anew, since {str(error).rpartition(': ')[0]}")
     else:
         say(f"{relative(target)} is there and its digests are right")
+        return target
+    if isinstance(dataset, ClickLog):
+        say(f"making {name}, which needs no network")
+        write_prepared(target, dataset, make(dataset))
+        say(f"wrote {relative(target)} ({target.stat().st_size} bytes)")
         return target
     _make_room(target, raw)
     reasons: list[str] = []
