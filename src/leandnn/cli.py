@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("data", help="fetch or verify data sets")
     add.add_argument("action", choices=("fetch", "verify"))
-    add.add_argument("name", help="cifar10 or cifar100")
+    add.add_argument("name", help="cifar10, cifar100 or digits")
     add.set_defaults(run=_data)
 
     add = commands.add_parser("train", help="train the runs of one comparison, resuming what was begun")
@@ -140,12 +140,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from leandnn.data import sources
+    from leandnn.data import sources, speech, speech_synthesis
     from leandnn.data.prepared import DATASETS, verify
 
     if arguments.name not in DATASETS:
         raise LeandnnError(f"data set {arguments.name!r} is unknown, expected one of {', '.join(DATASETS)}")
-    if arguments.action == "fetch":
+    if arguments.action == "fetch" and arguments.name == speech.DIGITS.name:
+        speech_synthesis.fetch()
+    elif arguments.action == "fetch":
         sources.fetch(arguments.name)
     else:
         verify(arguments.name, paths.PREPARED)
