@@ -1,8 +1,8 @@
 """Criteo's own log: the file of the Display Advertising Challenge, or a day of the terabyte log.
 
 One row per line, 40 fields with tabs between them: label (0 or 1), 13 integers, 26 categories as hexadecimal
-32-bit hashes; integers and categories may be empty. Rows are in the order of time. The file is not free to
-pass on, so this repository has none; the reader is tested on made-up lines.
+32-bit hashes; integers and categories may be empty. Rows are in the order of time. The file has
+terms of its own and is no part of this repository: the reader is tested on made-up lines.
 """
 
 from __future__ import annotations
