@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("data", help="fetch or verify data sets")
     add.add_argument("action", choices=("fetch", "verify"))
-    add.add_argument("name", help="cifar10, cifar100 or digits")
+    add.add_argument("name", help="cifar10, cifar100, clicks or digits")
     add.set_defaults(run=_data)
 
     add = commands.add_parser("train", help="train the runs of one comparison, resuming what was begun")
