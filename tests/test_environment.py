@@ -53,7 +53,7 @@ def test_build_requirements_are_among_the_locked_build_extra():
 def test_the_lock_pins_torch_and_its_exact_partner_without_cuda_packages():
     assert str(LOCK["torch"].specifier) == "==2.13.0"
     assert str(LOCK["torchvision"].specifier) == "==0.28.0"
-    # Triton by itself is small and runs the GPU kernels of the tests in its interpreter.
+    # Triton brings no CUDA along; its interpreter runs the GPU kernels in the tests.
     assert not [name for name in LOCK if name.startswith(("nvidia", "cuda"))]
 
 
