@@ -46,7 +46,9 @@ def test_a_wrong_result_stops_the_bench():
 def test_peers_multiply_the_same_matrix():
     bench = Bench(SMALL)
     calls = panels_peers.sparse(bench.weight, bench.x, 75.0)
-    assert {"onednn.linear (prepacked)", "torch.csr", "torch.bsr4x4", "torch.bsr16x16", "scipy.csr"} <= set(calls)
+    assert {"onednn.linear (prepacked)", "torch.csr", "torch.bsr4x4", "torch.bsr16x16", "scipy.csr"} <= set(
+        calls
+    )
     for name, call in calls.items():
         if name not in panels_peers.UNCHECKED:
             bench.check(name, call)
