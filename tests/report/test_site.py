@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from leandnn.errors import LeandnnError
-from leandnn.report import claims, site, site_figures, site_pages, tables
+from leandnn.report import claims, site, site_figures, site_pages, tables, tables_speed
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,7 +199,13 @@ def test_every_link_and_anchor_leads_somewhere(built: Path):
 @pytest.mark.slow
 def test_the_tables_of_the_readme_are_on_the_page_of_costs_and_speed(built: Path):
     shown = re.findall(r"<table.*?</table>", (built / "costs.html").read_text(), re.DOTALL)
-    written = [table(ROOT).splitlines() for table in (tables.commands, tables.training, tables.train_step)]
+    makers = (
+        *(tables.commands, tables.training, tables.train_step, tables_speed.sparse_step),
+        *(tables_speed.panels, tables_speed.panels_further, tables_speed.rounding),
+    )
+    text = "\n\n".join(maker(ROOT) for maker in makers)
+    written = [found.strip().splitlines() for found in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)]
+    assert len(written) > len(makers)
     assert [html.count("<tr") for html in shown] == [len(lines) - 1 for lines in written]  # less |---|
     for html, (*_, last) in zip(shown, written, strict=True):
         texts = [re.sub("<[^>]+>", "", cell) for cell in re.findall(r"<td>.*?</td>", html, re.DOTALL)]
