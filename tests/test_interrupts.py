@@ -29,6 +29,8 @@ def interrupt(repository: Path, arguments: list[str], ready: Callable[[], bool])
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A job that a shell started in the background ignores Ctrl-C, and its children would, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not ready() and command.poll() is None and time.monotonic() < deadline:
