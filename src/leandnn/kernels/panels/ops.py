@@ -71,7 +71,8 @@ def conv2d(
     - values: nnz numbers of W, whose columns are in the order of weight.flatten(1): (channel, y, x).
     - x: images × channels × height × width, contiguous or made so, of values' dtype.
 
-    The patches are gathered in blocks of 64 columns; the patch matrix never exists as a whole. Returns
+    The patches are gathered in blocks of at most 48 columns (256 or 512 for the gradient of the values); the patch
+    matrix never exists as a whole. Returns
     images × M × out height × out width. Errors as of linear.
     """
     sizes = [

@@ -69,12 +69,6 @@ class Plan:
         return column_pairs(self.panels)
 
     @functools.cached_property
-    def index_nbytes(self) -> int:
-        """Bytes of the index that the forward product reads."""
-        ptr, idx = self.panels.offsets
-        return 4 * (ptr.size + idx.size + self.panels.outer.ptr.size + self.panels.outer.idx.size)
-
-    @functools.cached_property
     def native(self) -> Any:
         """The extension's plan of W."""
         ptr, idx = self.panels.offsets
