@@ -45,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, kind, text in (
         ("epochs", int, "passes over the training images"),
-        ("train_images", int, "training images, the first of each class"),
-        ("test_images", int, "test images, likewise"),
+        ("train_examples", int, "training images, the first of each class"),
+        ("test_examples", int, "test images, likewise"),
     ):
         add.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name, type=kind, help=text)
     add.add_argument("--seeds", type=int, nargs="+", help="one pair of runs each")

@@ -71,7 +71,13 @@ def _budget(arguments: argparse.Namespace) -> tuple[TrainBudget, int]:
     said = {f.name: getattr(arguments, f.name) for f in fields(parameters.TrainBudget)}
     if None in (*said.values(), arguments.threads):
         profile = parameters.load().profile(arguments.profile)
-        budget = getattr(getattr(profile, arguments.paper), arguments.comparison)
+        budget = profile.budget(arguments.paper, arguments.comparison)
+        if budget is None and None in said.values():
+            raise LeandnnError(
+                f"{arguments.paper}/{arguments.comparison} has no budget in the profile "
+                f"{arguments.profile or 'active'}, expected another --profile, or all of --epochs --train-examples "
+                "--test-examples --seeds"
+            )
         said = {name: getattr(budget, name) if value is None else value for name, value in said.items()}
     threads: int = profile.threads if arguments.threads is None else arguments.threads
     said["seeds"] = list(said["seeds"])
@@ -83,9 +89,7 @@ def _is_active(arguments: argparse.Namespace, budget: TrainBudget, threads: int)
     from leandnn import params as parameters
 
     active = parameters.load().active
-    return threads == active.threads and budget == getattr(
-        getattr(active, arguments.paper), arguments.comparison
-    )
+    return threads == active.threads and budget == active.budget(arguments.paper, arguments.comparison)
 
 
 def _worker_command(

@@ -29,27 +29,47 @@ def bounded(low: float, high: float) -> Any:
 
 @dataclass(frozen=True)
 class TrainBudget:
-    """What a comparison of training runs may spend."""
+    """What a comparison of training runs may spend.
+
+    - epochs: passes over the training examples.
+    - train_examples, test_examples: images, utterances, sentence pairs or clicks, as the comparison has them.
+    - seeds: one run of every arm each.
+    """
 
     epochs: int = bounded(1, 1000)
-    train_images: int = bounded(10, 2_000_000)
-    test_images: int = bounded(10, 2_000_000)
+    train_examples: int = bounded(10, 2_000_000)
+    test_examples: int = bounded(10, 2_000_000)
     seeds: tuple[int, ...] = bounded(0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
 class Bf16:
-    """Budgets of paper 1, one per comparison."""
+    """Budgets of paper 1, one per comparison; None where a profile does not run it."""
 
-    vision: TrainBudget
+    vision: TrainBudget | None = None
+    speech: TrainBudget | None = None
+    language: TrainBudget | None = None
+    generative: TrainBudget | None = None
+    super_resolution: TrainBudget | None = None
+    recommendation: TrainBudget | None = None
+    alexnet: TrainBudget | None = None
+    transformer: TrainBudget | None = None
+    deep_cross: TrainBudget | None = None
+    contrasts: TrainBudget | None = None
+    click_contrasts: TrainBudget | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """One scale: threads per run, and each wing's budgets."""
 
-    bf16: Bf16
     threads: int = bounded(1, 1024)
+    bf16: Bf16 = Bf16()
+
+    def budget(self, paper: str, comparison: str) -> TrainBudget | None:
+        """The budget of a comparison, None if this profile does not run it."""
+        found: TrainBudget | None = getattr(getattr(self, paper), comparison)
+        return found
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ def configure(*, seed: int, threads: int, device: str = "cpu") -> torch.device:
     return found
 
 
+def rank() -> int:
+    """This process's number in its group, as torchrun says it; 0 for a process by itself."""
+    return int(os.environ.get("RANK", "0"))
+
+
 @functools.cache
 def torchvision_operators() -> str:
     """Make `import torchvision` work, and say how: "compiled" or "schemas only".

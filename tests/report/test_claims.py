@@ -1,6 +1,7 @@
 """claims.yaml, the evidence it is judged by, the verdicts, and how they are printed."""
 
 import copy
+import dataclasses
 import json
 import math
 import re
@@ -489,6 +490,34 @@ def test_a_verdict_is_wrong_at_most_alpha_of_the_time(the_rule: Rule, truth: flo
         data = evidence(control.tolist(), (control + rng.normal(truth, 0.003, n)).tolist())
         wrong += claims.judge(the_rule, data).verdict == wrong_word
     assert wrong / trials <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / trials)
+
+
+def at_steps(differences: dict[int, list[float]]) -> claims.Finding:
+    """The verdict, within ±1, on one metric at several steps; per step the differences of the pairs."""
+    runs = [
+        Run(
+            f"bf16/vision/{arm}",
+            seed,
+            {},
+            {f"loss@{step}": on * d[seed] for step, d in differences.items()},
+            "",
+        )
+        for arm, on in (("a", 0.0), ("b", 1.0))
+        for seed in range(4)
+    ]
+    the_rule = dataclasses.replace(rule(margin=1.0, unit="nats"), metric="loss@*")
+    return claims.judge(the_rule, Evidence("laptop", tuple(runs)))
+
+
+def test_a_rule_at_fixed_steps_must_hold_at_each_and_shows_the_worst():
+    near, far = [0.01, -0.01, 0.02, -0.02], [-2.0, -2.1, -1.9, -2.0]
+    every = at_steps({100: near, 20: near, 300: [0.3, 0.31, 0.29, 0.3]})
+    assert every.verdict == "reproduced" and every.estimate == pytest.approx(0.3)
+    assert "3 of 3 fixed steps" in every.detail and "loss@300" in every.detail
+    one_off = at_steps({100: near, 20: far, 300: near})
+    assert one_off.verdict == "not reproduced"
+    assert "2 of 3 fixed steps; the worst is loss@20" in one_off.detail
+    assert at_steps({}).verdict == "not measured"
 
 
 @pytest.mark.parametrize("n", [3, 8])

@@ -266,3 +266,88 @@ def test_weights_that_a_hook_spoils_are_never_saved(tmp_path: Path):
     assert all(
         torch.isfinite(t).all() for t in checkpoint.load(path)["model"].values() if t.is_floating_point()
     )
+
+
+def test_the_trace_has_the_mean_loss_between_fixed_steps(tmp_path: Path):
+    losses = []
+
+    class Noted(Regression):
+        def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            losses.append(super().loss(model, batch))
+            return losses[-1]
+
+    settings = dataclasses.replace(SETTINGS, trace=4)
+    unbroken = train(Noted(), settings)
+    values = [loss.item() for loss in losses]
+    assert [row["step"] for row in unbroken.trace] == [5, 9, 14, 18]
+    parts = (values[0:5], values[5:9], values[9:14], values[14:18])
+    assert [row["train_loss"] for row in unbroken.trace] == pytest.approx([sum(p) / len(p) for p in parts])
+
+    path = tmp_path / "run.ckpt"
+    with pytest.raises(Killed):
+        train(Noted(), settings, checkpoint_path=path, checkpoint_every_s=-1.0, progress=killed_at(8))
+    resumed = train(Noted(), settings, checkpoint_path=path)
+    assert resumed.trace == unbroken.trace
+
+
+def test_a_trace_finer_than_the_steps_has_a_row_a_step():
+    assert [row["step"] for row in train(Regression(), dataclasses.replace(SETTINGS, trace=99)).trace] == [
+        *range(1, 19)
+    ]
+
+
+def test_where_failing_is_a_result_a_failed_run_has_the_worst_metrics_and_the_reason():
+    class Guessing(Regression):
+        def worst(self) -> dict[str, float]:
+            return {"mse": 8.0}
+
+    settings = dataclasses.replace(SETTINGS, on_failure="record")
+    failed = train(Guessing(poison=8), settings)
+    assert failed.metrics == {"mse": 8.0} and failed.steps == 18
+    assert failed.failure is not None
+    assert "step 8 is not finite; the first tensor at fault is input 0 of the batch" in failed.failure
+    assert len(failed.history) == 1, "the epochs before the failure stay"
+    assert train(Guessing(), settings).failure is None
+
+
+def test_a_loss_is_scaled_without_autocast_where_asked_and_hooks_see_the_gradients_themselves():
+    scaled = train(Regression(), dataclasses.replace(SETTINGS, loss_scaling=True))
+    plain = train(Regression(), SETTINGS)
+    # A power of two changes no bit of a gradient that neither overflows nor underflows.
+    assert scaled.weights_sha256 == plain.weights_sha256
+    assert [row["loss_scale"] for row in scaled.history] == [65536.0] * 3
+
+
+def test_what_a_hook_wraps_the_model_in_computes_the_training_loss():
+    class Doubled(nn.Module):
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self.module, self.calls = module, 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return self.module(x)
+
+    class Wrap(Hook):
+        def wrap(self, model: nn.Module) -> nn.Module:
+            self.wrapped = Doubled(model)
+            return self.wrapped
+
+    hook = Wrap()
+    found = train(Regression(), SETTINGS, (hook,))
+    assert hook.wrapped.calls == 18
+    assert found.weights_sha256 == train(Regression(), SETTINGS).weights_sha256
+
+
+def test_the_first_process_of_a_group_alone_writes_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("RANK", "1")
+    train(Regression(), SETTINGS, checkpoint_path=tmp_path / "run.ckpt", checkpoint_every_s=-1.0)
+    assert not (tmp_path / "run.ckpt").exists()
+
+
+def test_adam_takes_its_betas_from_the_settings():
+    settings = dataclasses.replace(SETTINGS, optimizer="adam", lr=0.01)
+    other = dataclasses.replace(settings, betas=(0.5, 0.999))
+    assert train(Regression(), settings).weights_sha256 != train(Regression(), other).weights_sha256

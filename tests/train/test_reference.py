@@ -15,15 +15,16 @@ from leandnn.report import claims, evidence
 from leandnn.train import record
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-SMALL = "{epochs: 1, train_images: 256, test_images: 20, seeds: [0, 1]}"
+SMALL = "{epochs: 1, train_examples: 256, test_examples: 20, seeds: [0, 1]}"
 
 
 def make(**changes: object) -> dict:
     content = {
         "profile": "desk", "paper": "bf16", "comparison": "vision", "arm": "fp32", "seed": 0,
         "budget": {"epochs": 1}, "threads": 1, "device": "cpu", "settings": {}, "metrics": {"test_accuracy": 0.8},
-        "best": {}, "history": [], "parameters": 1, "steps": 1, "weights_sha256": "0", "seconds": 1.0, "peak_mib": 1,
-        "code": "c", "data": {}, "versions": {"torch": "2"}, "commit": "abcdef0123",
+        "best": {}, "history": [], "parameters": 1, "steps": 1, "failure": None, "weights_sha256": "0",
+        "seconds": 1.0, "peak_mib": 1, "code": "c", "code_of": ["errors.py"],
+        "data": {}, "versions": {"torch": "2"}, "commit": "abcdef0123",
     }  # fmt: skip
     return record.signed(content | changes)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-TRAIN = ("train", "bf16", "vision", "--profile", "smoke", "--train-images", "384", "--test-images", "20")
+TRAIN = ("train", "bf16", "vision", "--profile", "smoke", "--train-examples", "384", "--test-examples", "20")
 
 
 def one_sentence(answer: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -62,7 +62,7 @@ def test_a_comparison_writes_every_run_once_and_a_second_call_trains_nothing(lea
     assert len(set(weights.values())) == 4, "each arm and each seed ends elsewhere"
 
     metrics = json.loads((folder / "bf16-s0" / "metrics.json").read_text())
-    assert metrics["budget"] == {"epochs": 1, "train_images": 384, "test_images": 20}
+    assert metrics["budget"] == {"epochs": 1, "train_examples": 384, "test_examples": 20}
     assert metrics["steps"] == 3
     text = " ".join(content.decode() for content in before.values())
     assert str(repository) not in text, "no absolute paths in outs"
@@ -78,7 +78,7 @@ def test_costs_of_the_active_profile_are_kept_even_when_the_runs_were_done_befor
 ):
     params = repository / "params.yaml"
     text = params.read_text().replace("active: *laptop", "active: *smoke")
-    params.write_text(text.replace("train_images: 1280", "train_images: 256"))
+    params.write_text(text.replace("train_examples: 1280", "train_examples: 256"))
     titles = {f"bf16/vision/{arm}-s{seed}" for arm in ("bf16", "fp32") for seed in (0, 1)}
     for _ in range(2):
         assert leandnn("train", "bf16", "vision").returncode == 0
@@ -104,8 +104,8 @@ def test_a_folder_that_holds_anything_but_runs_is_never_replaced(leandnn: Run, r
 @pytest.mark.slow
 def test_killed_in_mid_training_with_sigkill_it_resumes_to_the_same_digest(leandnn: Run, repository: Path):
     arguments = (
-        "train", "bf16", "vision", "--profile", "smoke", "--seeds", "3", "--train-images", "1280",
-        "--test-images", "20", "--epochs", "4",
+        "train", "bf16", "vision", "--profile", "smoke", "--seeds", "3", "--train-examples", "1280",
+        "--test-examples", "20", "--epochs", "4",
     )  # fmt: skip
     assert leandnn(*arguments).returncode == 0
     unbroken = digests(repository)
@@ -171,7 +171,7 @@ def test_a_damaged_result_and_a_damaged_checkpoint_are_named_and_the_rerun_works
         (("train", "bf16", "visions"), ("'visions'", "vision")),
         (("train", "bf16", "vision", "--profile", "big"), ("'big'", "laptop")),
         (("train", "bf16", "vision", "--epochs", "0"), ("epochs is 0", "[1, 1000]")),
-        (("train", "bf16", "vision", "--train-images", "60000", "--workers", "1"), ("60000", "50000")),
+        (("train", "bf16", "vision", "--train-examples", "60000", "--workers", "1"), ("60000", "50000")),
         (("train", "bf16", "vision", "--threads", "0"), ("threads is 0", "[1, 1024]")),
         (("train", "bf16", "vision", "--workers", "0"), ("workers is 0", "1")),
         (("train", "bf16", "vision", "--device", "tpu"), ("'tpu'", "cuda")),
@@ -214,7 +214,7 @@ def test_a_folder_that_may_not_be_written_is_named_before_any_training(repositor
         "from leandnn.params import TrainBudget\n"
         "from leandnn.train import runner\n"
         "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
-        "budget = TrainBudget(epochs=1, train_images=256, test_images=20, seeds=(0,))\n"
+        "budget = TrainBudget(epochs=1, train_examples=256, test_examples=20, seeds=(0,))\n"
         "try:\n"
         "    runner.train_comparison(COMPARISONS['vision'], budget, threads=1, data_digests={},\n"
         "                            worker_command=lambda run, key: ['false'])\n"

@@ -10,7 +10,7 @@ from torch import nn
 from leandnn.bf16.emulate import emulate
 from leandnn.bf16.policy import Policy
 from leandnn.data import cifar
-from leandnn.models.vision import SmallResNet
+from leandnn.models.resnet_small import SmallResNet
 from leandnn.params import TrainBudget
 from leandnn.train.classification import Classification
 from leandnn.train.study import Comparison, Trial
@@ -58,8 +58,8 @@ def vision_trial(
 
 
 def _vision(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
-    train = cifar.load("cifar10", "train", count=budget.train_images)
-    test = cifar.load("cifar10", "test", count=budget.test_images)
+    train = cifar.load("cifar10", "train", count=budget.train_examples)
+    test = cifar.load("cifar10", "test", count=budget.test_examples)
     return vision_trial(arm, seed, train, test, epochs=budget.epochs, threads=threads, device=device)
 
 
@@ -78,7 +78,7 @@ COMPARISONS = {
             "data/prepared.py",
             "kernels/dispatch.py",
             "kernels/rounding",
-            "models/vision.py",
+            "models/resnet_small.py",
             "runtime.py",
             "train/classification.py",
             "train/loop.py",

@@ -98,7 +98,32 @@ def compute(root: Path) -> list[Result]:
 
 
 def judge(rule: Rule, evidence: Evidence) -> Finding:
-    """The verdict of one rule at one scale; LeandnnError for a ratio of values that are not above 0."""
+    """The verdict of one rule at one scale; LeandnnError for a ratio of values that are not above 0.
+
+    A metric that ends in "@*", e.g. train_loss@*, stands for all its fixed steps: the rule must hold at each of
+    them, so no correction for their number is needed (an intersection-union test). Estimate, interval and n are
+    those of the step that is worst for the claim.
+    """
+    if not rule.metric.endswith("@*"):
+        return _judge(rule, evidence)
+    steps = evidence.steps((rule.control, rule.treatment), rule.metric.removesuffix("*"))
+    found = [_judge(replace(rule, metric=step), evidence) for step in steps]
+    if not found:
+        return _judge(rule, evidence)
+    order = (NOT_MEASURED, NOT_REPRODUCED, UNDECIDED, REPRODUCED, BETTER)
+
+    def goodness(one: Finding) -> tuple[int, float]:
+        low, high = one.low or 0.0, one.high or 0.0
+        return order.index(one.verdict), -max(-low, high) if isinstance(rule, Equivalence) else low
+
+    worst = min(found, key=goodness)
+    held = sum(one.verdict in (REPRODUCED, BETTER) for one in found)
+    return replace(
+        worst, detail=f"it holds at {held} of {len(found)} fixed steps; the worst is {worst.detail}"
+    )
+
+
+def _judge(rule: Rule, evidence: Evidence) -> Finding:
     pairs = evidence.pairs(rule.control, rule.treatment, rule.metric)
     estimate, low, high = _measure(rule, pairs) if pairs.seeds else (None, None, None)
     n = len(pairs.seeds)

@@ -71,6 +71,13 @@ class Evidence:
     runs: tuple[Run, ...]
     off_profile: tuple[Run, ...] = ()
 
+    def steps(self, arms: tuple[str, ...], prefix: str) -> list[str]:
+        """The names of the metrics of these arms that are `prefix` and a step, by step."""
+        names = {
+            name for run in self.runs if run.arm in arms for name in run.metrics if name.startswith(prefix)
+        }
+        return sorted(names, key=lambda name: int(name.removeprefix(prefix)))
+
     def pairs(self, control: str, treatment: str, metric: str) -> Pairs:
         """The seeds that both arms have, with one budget within and between the pairs."""
         sides = [{run.seed: run for run in self.runs if run.arm == arm} for arm in (control, treatment)]
@@ -148,25 +155,19 @@ class _Current:
     """Today's code and budgets, to see what is stale."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.stages = read_yaml(root / "dvc.yaml")["stages"] if (root / "dvc.yaml").is_file() else {}
         self.params = read_yaml(root / "params.yaml") if (root / "params.yaml").is_file() else {}
 
     @functools.cache  # noqa: B019 - lives as long as one call of _reference
-    def code(self, paper: str) -> str | None:
-        """Digest of the code that decides a paper's runs: what its train stage depends on."""
-        stage = self.stages.get(f"train-{paper}")
-        if stage is None:
-            return None
-        deps = stage.get("do", stage)["deps"]
-        prefix = "src/leandnn/"
-        code = [dep.removeprefix(prefix) for dep in deps if dep.startswith(prefix)]
-        return code_digest(code)
+    def code(self, files: tuple[str, ...]) -> str:
+        """Digest of these files and folders of the package as they are now, "" where one is gone."""
+        try:
+            return code_digest(files)
+        except OSError:
+            return ""
 
     def stale(self, entry: Mapping[str, Any]) -> str:
         """What has changed since a record was made, in words."""
-        code = self.code(entry["paper"])
-        if code is not None and code != entry["code"]:
+        if self.code(tuple(entry["code_of"])) != entry["code"]:
             return f"made by other code than today's (commit {entry['commit'][:8]})"
         profile = self.params.get(entry["profile"], {}).get(entry["paper"], {}).get(entry["comparison"], {})
         for key, value in entry["budget"].items():

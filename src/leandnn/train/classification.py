@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -41,6 +42,7 @@ class Classification:
                 images, size, augment=augment, mean=cifar.MEAN, std=cifar.STD, seed=seed, device=device
             )
 
+        self.classes = int(torch.cat([train.labels, test.labels]).max()) + 1
         self.train_batches = batches(train, batch_size, augment=True)
         self.test_batches = batches(test, 1, augment=False)
 
@@ -72,3 +74,7 @@ class Classification:
             loss = loss.to(labels.device) + F.cross_entropy(logits, labels, reduction="sum")
             count += len(labels)
         return {"test_accuracy": int(correct) / count, "test_loss": float(loss) / count}
+
+    def worst(self) -> dict[str, float]:
+        """Guessing: one over the number of classes, and the entropy of that."""
+        return {"test_accuracy": 1 / self.classes, "test_loss": math.log(self.classes)}

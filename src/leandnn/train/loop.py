@@ -24,7 +24,7 @@ from leandnn.train.task import Hook, Result, Settings, Task
 
 
 class NonFiniteError(LeandnnError):
-    """The loss became NaN or infinite; the message names the step and the first tensor at fault."""
+    """A loss, weight or metric became NaN or infinite; the message names the step and the tensor at fault."""
 
 
 Progress = Callable[[int, int, str], None]
@@ -45,7 +45,9 @@ def train(
       None for no checkpoints. The caller removes it when it has stored the result.
     - progress: called as progress(updates done, updates in all, the last epoch's numbers) after every update.
 
-    Raises NonFiniteError, and LeandnnError for a damaged checkpoint.
+    In a group of processes (see distributed.py) the first alone writes the checkpoint, and all read it.
+
+    Raises NonFiniteError (unless settings.on_failure is "record"), and LeandnnError for a damaged checkpoint.
     """
     return _Loop(task, settings, hooks, checkpoint_path, checkpoint_every_s, progress).run()
 
@@ -68,9 +70,13 @@ class _Loop:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model: nn.Module = model
         self.optimizer = _optimizer(model, settings)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.amp == "fp16")
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=settings.amp == "fp16" or settings.loss_scaling
+        )
+        self.trained = self.model  # the model as the training loss sees it
         for hook in hooks:
             hook.attach(model, self.optimizer)
+            self.trained = hook.wrap(self.trained)
         self.updates_per_epoch = task.steps_per_epoch() // settings.accumulate
         if self.updates_per_epoch == 0:
             raise LeandnnError(
@@ -81,8 +87,10 @@ class _Loop:
         self.epoch = 0
         self.update = 0  # within the epoch
         self.history: list[dict[str, float]] = []
+        self.trace: list[dict[str, float]] = []
         # Sums stay on the device, so that a GPU need not wait for the host at every step.
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.trace_sum = torch.zeros_like(self.loss_sum)  # since the trace's last row
         self.seconds = 0.0  # spent by earlier processes on this run
         self.started = time.monotonic()
         self.text = ""
@@ -108,7 +116,9 @@ class _Loop:
             "epoch": self.epoch,
             "update": self.update,
             "history": self.history,
+            "trace": self.trace,
             "loss_sum": self.loss_sum,
+            "trace_sum": self.trace_sum,
             "seconds": self.elapsed(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
@@ -130,6 +140,7 @@ class _Loop:
         for hook, saved in zip(self.hooks, state["hooks"], strict=True):
             hook.load_state_dict(saved)
         self.epoch, self.update, self.history = state["epoch"], state["update"], state["history"]
+        self.trace, self.trace_sum = state["trace"], state["trace_sum"].to(self.device)
         self.loss_sum, self.seconds = state["loss_sum"].to(self.device), state["seconds"]
         self.describe()
         torch.set_rng_state(state["rng"])
@@ -140,29 +151,41 @@ class _Loop:
 
     def run(self) -> Result:
         self.restore()
+        failure = None
+        try:
+            self.all_epochs()
+        except NonFiniteError as error:
+            if self.settings.on_failure == "stop":
+                raise
+            failure = str(error)
+        self.model.eval()
+        metrics = self.history[-1] if failure is None else self.task.worst()
+        return Result(
+            metrics={k: v for k, v in metrics.items() if k not in ("epoch", "lr")},
+            history=self.history,
+            trace=self.trace,
+            failure=failure,
+            weights_sha256=checkpoint.weights_sha256(self.model),
+            steps=self.updates_per_epoch * self.settings.epochs,
+            seconds=self.elapsed(),
+            model=self.model,
+        )
+
+    def all_epochs(self) -> None:
+        saves = self.path is not None and runtime.rank() == 0
         saved_at = time.monotonic()
         while self.epoch < self.settings.epochs:
             self.model.train()
             batches = self.task.batches(self.epoch, self.update * self.settings.accumulate)
             while self.update < self.updates_per_epoch:
                 self.step(batches)
-                if self.path is not None and time.monotonic() - saved_at > self.every_s:
+                if saves and time.monotonic() - saved_at > self.every_s:
                     self.save()
                     saved_at = time.monotonic()
             self.end_epoch()
-            if self.path is not None:
+            if saves:
                 self.save()
                 saved_at = time.monotonic()
-        self.model.eval()
-        metrics = {k: v for k, v in self.history[-1].items() if k not in ("epoch", "lr")}
-        return Result(
-            metrics=metrics,
-            history=self.history,
-            weights_sha256=checkpoint.weights_sha256(self.model),
-            steps=self.updates_per_epoch * self.settings.epochs,
-            seconds=self.elapsed(),
-            model=self.model,
-        )
 
     def elapsed(self) -> float:
         """Seconds spent on this run, those of killed processes up to their last checkpoint included."""
@@ -191,10 +214,11 @@ class _Loop:
         for _ in range(settings.accumulate):
             batch = next(batches)
             with self.forward_context():
-                loss = self.task.loss(self.model, batch)
+                loss = self.task.loss(self.trained, batch)
             self.scaler.scale(loss / settings.accumulate).backward()
             value = loss.detach()
             self.loss_sum += value
+            self.trace_sum += value
             self.first_bad = torch.where(
                 (self.first_bad < 0) & ~torch.isfinite(value),
                 torch.full_like(self.first_bad, done),
@@ -212,7 +236,18 @@ class _Loop:
         for hook in self.hooks:
             hook.after_update(share)
         self.update += 1
+        self.note(done + 1, total)
         self.report()
+
+    def note(self, done: int, total: int) -> None:
+        """Add a row to the trace if the update `done` (from 1) of `total` is one of its fixed steps."""
+        points = self.settings.trace
+        if done * points // total == (done - 1) * points // total:
+            return
+        before = int(self.trace[-1]["step"]) if self.trace else 0
+        mean = float(self.trace_sum) / ((done - before) * self.settings.accumulate)
+        self.trace.append({"step": done, "train_loss": mean})
+        self.trace_sum.zero_()
 
     def end_epoch(self) -> None:
         self.check_finite()
@@ -226,6 +261,8 @@ class _Loop:
             "train_loss": float(self.loss_sum) / count,
             **metrics,
         }
+        if self.settings.loss_scaling:
+            row["loss_scale"] = self.scaler.get_scale()
         for hook in self.hooks:
             row.update(hook.epoch_end(self.epoch))
         bad = [name for name, value in row.items() if not math.isfinite(value)]
@@ -280,6 +317,6 @@ def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
     if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=settings.lr)
+        return torch.optim.Adam(groups, lr=settings.lr, betas=settings.betas)
     nesterov = settings.nesterov and settings.momentum > 0
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)

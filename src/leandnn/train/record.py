@@ -19,8 +19,8 @@ from leandnn.paths import relative
 FORMAT = 1
 KEYS = (
     "profile", "paper", "comparison", "arm", "seed", "budget", "threads", "device", "settings", "metrics",
-    "best", "history", "parameters", "steps", "weights_sha256", "seconds", "peak_mib", "code", "data",
-    "versions", "commit",
+    "best", "history", "parameters", "steps", "failure", "weights_sha256", "seconds", "peak_mib", "code",
+    "code_of", "data", "versions", "commit",
 )  # fmt: skip
 
 

@@ -105,8 +105,8 @@ def run_studies(
             stack.enter_context(locked(f"reference-{name}", f"the study {name} is being run"))
             path = folder / f"{name}.json"
             known = record.read(path)[0]["runs"] if path.exists() else {}
-            budget = getattr(getattr(profile, comparison.paper), comparison.name)
-            for at, run in enumerate(comparison.runs(budget)):
+            budget = profile.budget(comparison.paper, comparison.name)
+            for at, run in enumerate(comparison.runs(budget) if budget else []):
                 key = f"{profile_name}/{run.name}"
                 facts = _facts(run, threads, device, {d: digests[d] for d in comparison.data})
                 found = known.get(key)
@@ -140,6 +140,7 @@ def run_studies(
             content = {
                 **result["metrics"],
                 **facts,
+                "code_of": list(item.run.comparison.code),
                 "profile": profile_name,
                 "history": result["history"],
                 "seconds": result["cost"]["seconds"],

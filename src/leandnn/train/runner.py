@@ -65,7 +65,11 @@ class Place:
         try:
             result: dict[str, Any] = json.loads(self.done.read_text())
             kinds = {"metrics": dict, "history": list, "cost": dict}
-            if bad := [k for k, kind in kinds.items() if not isinstance(result[k], kind) or not result[k]]:
+            # A run that failed in its first epoch has no history.
+            empty = {"history"} if result["metrics"].get("failure") else set()
+            if bad := [k for k, kind in kinds.items() if not isinstance(result[k], kind)] or [
+                k for k in kinds if not result[k] and k not in empty
+            ]:
                 raise ValueError(f"{bad[0]} is {result[bad[0]]!r}")
         except (ValueError, KeyError, TypeError) as error:
             aside = self.done.with_name(self.done.name + ".corrupt")

@@ -29,16 +29,24 @@ class Task(Protocol):
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Metrics on held-out data; the model is in eval mode, gradients are off."""
 
+    def worst(self) -> dict[str, float]:
+        """The metrics of a run that failed: those of a model that has learned nothing. See Settings.on_failure."""
+
 
 @dataclass(frozen=True)
 class Settings:
     """How a run is trained; all of it goes into the run's metrics file.
 
     - lr: peak learning rate; schedule, warmup: see schedules.factor.
+    - momentum, nesterov: of SGD; betas: of Adam.
     - weight_decay: on tensors of two or more dimensions only (not on biases and norms).
     - accumulate: batches whose gradients are averaged into one update.
     - amp: "bf16" or "fp16" runs the forward pass under torch's autocast, fp16 with loss scaling.
+    - loss_scaling: scale the loss dynamically as fp16 autocast does, without autocast (for emulated FP16).
     - clip_norm: largest gradient norm, None for no clipping.
+    - on_failure: where a loss or weight is not finite, "stop" raises; "record" ends the run with the metrics of
+      Task.worst and the reason in Result.failure, for studies in which failing is a result.
+    - trace: number of fixed steps, evenly spaced, at which the mean training loss since the one before is kept.
     - threads, seed, device: see runtime.configure.
     """
 
@@ -47,12 +55,16 @@ class Settings:
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.9
     nesterov: bool = True
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     schedule: str = "one_cycle"
     warmup: float = 0.0
     accumulate: int = 1
     amp: Literal["none", "bf16", "fp16"] = "none"
+    loss_scaling: bool = False
     clip_norm: float | None = None
+    on_failure: Literal["stop", "record"] = "stop"
+    trace: int = 20
     channels_last: bool = True
     seed: int = 0
     threads: int = 1
@@ -64,6 +76,10 @@ class Hook:
 
     def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Before the first step, and before a checkpoint is loaded."""
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """What the training loss is computed with, e.g. the model in DistributedDataParallel."""
+        return model
 
     def forward(self, model: nn.Module) -> AbstractContextManager[Any]:
         """A context around every forward pass, in training and in evaluation."""
@@ -89,10 +105,18 @@ class Hook:
 
 @dataclass
 class Result:
-    """A finished run: final metrics, one history row per epoch, seconds spent, the model (eval mode)."""
+    """A finished run.
+
+    - metrics: those of the last epoch; of a failed run those of Task.worst.
+    - history: a row per finished epoch; trace: a row {"step", "train_loss"} per fixed step (see Settings.trace).
+    - failure: why the run ended before its time, None if it did not.
+    - steps: updates it was to make; seconds: spent on it; model: in eval mode.
+    """
 
     metrics: dict[str, float]
     history: list[dict[str, float]]
+    trace: list[dict[str, float]]
+    failure: str | None
     weights_sha256: str
     steps: int
     seconds: float
