@@ -69,7 +69,7 @@ class _Loop:
         if settings.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model: nn.Module = model
-        self.optimizer = _optimizer(model, settings)
+        self.optimizer = make_optimizer(model, settings)
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=settings.amp == "fp16" or settings.loss_scaling
         )
@@ -310,7 +310,8 @@ def _first_non_finite(model: nn.Module, batch: Any) -> str:
     return "the loss itself (weights, buffers, inputs and gradients are finite)"
 
 
-def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """The optimizer of a run; see Settings."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
