@@ -1,0 +1,155 @@
+"""Layers whose weights stay Huffman-coded while they compute. For inference: they record no gradient."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from leandnn.kernels.huffman import ops
+from leandnn.kernels.huffman.format import Coded
+
+LARGEST_DENSE = 1 << 28  # weights of a convolution at most: 1 GiB when decoded
+
+
+class Workspace:
+    """Memory that convolutions decode their weights into, one after another: as large as the largest of them."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0)
+
+    def take(self, rows: int, columns: int) -> Tensor:
+        """A float32 matrix of rows × columns, valid until the next call."""
+        if self._memory.numel() < rows * columns:
+            self._memory = torch.empty(0)  # the old one goes before the new one comes
+            self._memory = torch.empty(rows * columns)
+        return self._memory[: rows * columns].view(rows, columns)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now."""
+        return self._memory.numel() * 4
+
+
+class HuffmanLayer(nn.Module):
+    """What both kinds have: `coded`, the matrix (out × in, or out_channels × in_channels/groups·kh·kw), and a bias.
+
+    - bias: float32 (rows,), or None.
+    """
+
+    bias: Tensor | None
+
+    def __init__(self, coded: Coded, bias: Tensor | None) -> None:
+        super().__init__()
+        if bias is not None and tuple(bias.shape) != (coded.rows,):
+            raise ValueError(f"bias has shape {tuple(bias.shape)}, expected ({coded.rows},)")
+        self.coded = coded
+        self.register_buffer("bias", bias)
+
+    def _check(self, x: Tensor) -> None:
+        if torch.is_grad_enabled() and x.requires_grad:
+            raise RuntimeError("Huffman-coded layers are for inference: call the model under torch.no_grad()")
+
+    @property
+    def weight_nbytes(self) -> int:
+        """Bytes of the coded weight."""
+        return self.coded.nbytes
+
+    def dense_weight(self) -> Tensor:
+        """The decoded matrix, rows × columns, float32."""
+        return ops.decode(self.coded)
+
+
+class HuffmanLinear(HuffmanLayer):
+    """nn.Linear with a coded weight, multiplied by without ever being decoded as a whole.
+
+    Shapes: (…, in_features) float32 → (…, out_features).
+    """
+
+    @property
+    def in_features(self) -> int:
+        """Columns of the weight."""
+        return self.coded.columns
+
+    @property
+    def out_features(self) -> int:
+        """Rows of the weight."""
+        return self.coded.rows
+
+    def workspace_nbytes(self, batch: int) -> int:
+        """Bytes that a call needs beside weights, x and result."""
+        return 4 * self.coded.rows * self.coded.columns
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of a batch of rows."""
+        self._check(x)
+        return ops.linear(self.coded, x, self.bias)
+
+    def extra_repr(self) -> str:
+        """Sizes, for print."""
+        return f"{self.in_features}, {self.out_features}, {self.coded.layout}, {self.weight_nbytes} bytes"
+
+
+class HuffmanConv2d(HuffmanLayer):
+    """nn.Conv2d with a coded weight, which is decoded into a workspace at every call.
+
+    - kernel_size, stride, padding, dilation, groups: as of nn.Conv2d; padding with zeros.
+    - workspace: shared by the convolutions of a model; one of its own if None.
+
+    Shapes: (N, in_channels, H, W) float32 → (N, out_channels, H', W').
+    """
+
+    def __init__(
+        self,
+        coded: Coded,
+        bias: Tensor | None,
+        *,
+        kernel_size: tuple[int, int],
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] | str = (0, 0),
+        dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
+        workspace: Workspace | None = None,
+    ) -> None:
+        super().__init__(coded, bias)
+        area = kernel_size[0] * kernel_size[1]
+        if area < 1 or coded.columns % area or groups < 1 or coded.rows % groups:
+            raise ValueError(
+                f"a weight of {coded.rows} × {coded.columns} does not fit kernel {kernel_size} and {groups} groups"
+            )
+        if coded.rows * coded.columns > LARGEST_DENSE:
+            raise ValueError(
+                f"a convolution has {coded.rows * coded.columns} weights, expected at most {LARGEST_DENSE}"
+            )
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.dilation, self.groups = dilation, groups
+        self.workspace = workspace or Workspace()
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the input."""
+        return self.coded.columns // (self.kernel_size[0] * self.kernel_size[1]) * self.groups
+
+    @property
+    def out_channels(self) -> int:
+        """Rows of the weight."""
+        return self.coded.rows
+
+    def workspace_nbytes(self, batch: int) -> int:
+        """Bytes that a call needs beside weights, x, result, and what torch's convolution takes."""
+        return 4 * self.coded.rows * self.coded.columns
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of a batch of images."""
+        self._check(x)
+        coded = self.coded
+        weight = ops.decode(coded, out=self.workspace.take(coded.rows, coded.columns))
+        weight = weight.view(coded.rows, self.in_channels // self.groups, *self.kernel_size)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        """Sizes, for print."""
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding}, groups={self.groups}, {self.coded.layout}, {self.weight_nbytes} bytes"
+        )
