@@ -50,7 +50,8 @@ def patterns(draw: st.DrawFn) -> Pattern:
         levels = [block]
         for factor in (middle, coarse):
             levels.insert(0, (levels[0][0] * factor[0], levels[0][1] * factor[1]))
-        return Pattern.hierarchical(fine, tuple(levels))
+        shape = [fine.shape[i] * block[i] - draw(st.integers(0, block[i] - 1)) for i in (0, 1)]
+        return Pattern.hierarchical(fine, tuple(levels), (shape[0], shape[1]))
     inner = draw(sizes.flatmap(lambda s: masks(*s)))
     return Pattern.rbgp4(Graph.from_mask(mask), draw(sizes), Graph.from_mask(inner), block)
 
@@ -175,6 +176,33 @@ def test_index_bytes_by_hand():
     assert Pattern.rbgp4(uneven, (8, 1), g_i, (4, 4)).index_nbytes == 2 * (2 + 1) + 2 * 3 + 2 * 4
 
 
+def test_blocks_that_overhang_are_cut_off_and_counted_by_what_is_left():
+    # 30 × 10 in blocks of 16 × 8, of 4 × 4: a grid of 2 × 2 of 8 × 3, the last rows 2 high, the last columns 2 wide.
+    mask = np.zeros((8, 3), bool)
+    mask[0, 0] = mask[7, 0] = mask[7, 2] = True
+    pattern = Pattern.hierarchical(mask, ((16, 8), (4, 4)), (30, 10))
+    assert pattern.shape == (30, 10) and pattern.block == (2, 2) and pattern.cut
+    assert str(pattern) == "hierarchical 30×10, 90.67% sparse, 16×8 blocks, 4×4 blocks"
+    expected = np.kron(mask, np.ones((4, 4), bool))[:30, :10]
+    assert np.array_equal(pattern.mask().numpy(), expected)
+    assert pattern.nnz == 16 + 2 * 4 + 2 * 2
+    coarse, fine = pattern.levels
+    assert (coarse.block, fine.block) == ((16, 8), (4, 4))
+    assert (coarse.blocks, fine.blocks) == (3, 3)
+    own = 16 * 8 + 14 * 8 + 14 * 2  # elements of the three large blocks
+    assert (coarse.density, fine.density) == (own / 300, 28 / own)
+    assert coarse.index_nbytes == 2 * (2 + 1) + 2 * 3 and fine.index_nbytes == 2 * (3 + 1) + 2 * 3
+
+    whole = Pattern.hierarchical(mask, ((16, 8), (4, 4)), (32, 12))  # only the large blocks overhang
+    assert whole.shape == (32, 12) and whole.block == (4, 4) and not whole.cut
+    assert [level.blocks for level in whole.levels] == [3, 3]
+    assert Pattern.hierarchical(mask, ((16, 8), (4, 4))) == whole
+
+    one = Pattern.hierarchical(mask, ((4, 4),), (30, 10))
+    assert np.array_equal(one.mask().numpy(), expected)
+    assert [level.block for level in one.levels] == [(4, 4)]
+
+
 def test_large_patterns_take_four_bytes_where_two_do_not_reach():
     wide = np.zeros((1, 1 << 17), dtype=bool)
     wide[0, -1] = True
@@ -239,9 +267,17 @@ REFUSED = {
         lambda: Pattern.hierarchical(FULL, ((4, 4), (2, 2), (4, 1))),
         r"\(4, 1\) do not divide \(2, 2\)",
     ),
-    "levels beyond the matrix": (
-        lambda: Pattern.hierarchical(FULL, ((64, 64), (4, 4))),
-        r"\(64, 64\) do not divide \(16, 16\)",
+    "a mask that does not cover": (
+        lambda: Pattern.hierarchical(FULL, ((8, 8), (4, 4)), (13, 17)),
+        r"a mask of \(4, 4\) blocks of \(4, 4\) does not cover \(13, 17\)",
+    ),
+    "no cut blocks": (
+        lambda: Pattern("hierarchical", Pattern.blocks(FULL, (2, 2)).panels, ((4, 4),), cut=True),
+        r"\(2, 2\) are not the largest blocks of \(8, 8\) and \(\(4, 4\),\)",
+    ),
+    "a cut block pattern": (
+        lambda: Pattern("block", Pattern.blocks(FULL, (2, 2)).panels, cut=True),
+        r"\(2, 2\) are not the largest blocks",
     ),
     "a mask of another size": (lambda: Pattern.from_mask(FULL, (3, 4)), r"\(3, 4\) do not divide \(4, 4\)"),
     "sparsity one": (lambda: Pattern.random_unstructured(4, 4, 1.0, generator()), "sparsity is 1.0"),

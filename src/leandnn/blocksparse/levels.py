@@ -6,10 +6,12 @@ sizes (the matrix, the blocks) is not counted. So all kinds of pattern are count
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from leandnn.kernels.panels.format import Graph, Panels
 
@@ -19,8 +21,8 @@ class Level(NamedTuple):
 
     - block: (height, width) of the level's blocks, in elements.
     - blocks: how many of them hold a non-zero.
-    - density: their share of the level's blocks inside the non-zero blocks of the level above (of the matrix,
-      for the first). The density of the pattern is the product over its levels.
+    - density: their share, in elements, of the non-zero blocks of the level above (of the matrix, for the first).
+      The density of the pattern is the product over its levels.
     - index_nbytes: bytes to store which of them do.
     """
 
@@ -51,6 +53,11 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
+def common(shape: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:
+    """The largest block that divides both."""
+    return math.gcd(shape[0], block[0]), math.gcd(shape[1], block[1])
+
+
 def of_product(panels: Panels) -> tuple[Level, ...]:
     """Levels of an RBGP4 pattern: the tiles that G_o chooses, in each of them the blocks that G_i chooses.
 
@@ -65,27 +72,33 @@ def of_product(panels: Panels) -> tuple[Level, ...]:
     )
 
 
-def of_nested(finest: Graph, sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
+def of_nested(finest: Graph, part: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
     """Levels of a matrix of nested blocks: the first as block CSR, each later one inside its parents.
 
-    - finest: which of the smallest blocks are non-zero.
-    - sizes: (height, width) of the blocks of each level, coarsest first; each divides the one before.
+    - finest: which of the smallest dense blocks are non-zero; part: their (height, width).
+    - sizes: (height, width) of the blocks of each level, coarsest first; each divides the one before, and `part`
+      divides all. Where they do not divide the matrix, those at its edges are cut off there: a smaller part of
+      them counts, and they take as many bytes as the others.
 
     A level below the first stores one pointer per block of the level above, and for each of its own blocks
     the place inside that parent.
     """
-    (height, width) = sizes[-1]
-    rows, columns = finest.left * height, finest.right * width
+    (height, width), edges = part, (finest.left * part[0], finest.right * part[1])
     top, left = finest.sources() * height, finest.idx * width  # of each smallest block, in elements
-    parents, parent = rows // sizes[0][0], (sizes[0][0], columns)  # at first, block rows
+    parents, inside, area = -(-edges[0] // sizes[0][0]), -(-edges[1] // sizes[0][1]), edges[0] * edges[1]
     levels = []
-    for h, w in sizes:
-        found = np.zeros((rows // h, columns // w), dtype=bool)
+    for i, (h, w) in enumerate(sizes):
+        found = np.zeros((-(-edges[0] // h), -(-edges[1] // w)), dtype=bool)
         found[top // h, left // w] = True
         blocks = int(found.sum())
-        inside = (parent[0] // h) * (parent[1] // w)
-        levels.append(
-            Level((h, w), blocks, _share(blocks, parents * inside), csr_nbytes(parents, inside, blocks))
-        )
-        parents, parent = blocks, (h, w)
+        own = int(_lengths(edges[0], h) @ found @ _lengths(edges[1], w))
+        levels.append(Level((h, w), blocks, _share(own, area), csr_nbytes(parents, inside, blocks)))
+        if i + 1 < len(sizes):
+            inside = (h // sizes[i + 1][0]) * (w // sizes[i + 1][1])
+        parents, area = blocks, own
     return tuple(levels)
+
+
+def _lengths(whole: int, size: int) -> NDArray[np.int64]:
+    """Lengths of the pieces of `whole` cut at multiples of `size`."""
+    return np.minimum(size, whole - np.arange(0, whole, size))

@@ -39,7 +39,9 @@ class Pattern:
     - kind: "unstructured", "block", "hierarchical" or "rbgp4".
     - panels: the four factors.
     - coarse: (height, width) in elements of the blocks above `panels.block`, coarsest first; of a
-      hierarchical pattern only.
+      hierarchical pattern only. Where they do not divide the matrix, those at its edges are cut off there.
+    - cut: of a hierarchical pattern whose smallest level does not divide the matrix either; that level is then
+      coarse[-1], and `panels.block` is the largest block that divides both.
     - plan: what the kernels prepare once; layers of one pattern share it.
 
     The order of `panels.coordinates()` is the order of the values of a layer. Two patterns are equal if kind,
@@ -51,12 +53,13 @@ class Pattern:
     kind: str
     panels: Panels
     coarse: tuple[Size, ...] = ()
+    cut: bool = False
     plan: Plan = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind {self.kind!r} is unknown, expected one of {', '.join(KINDS)}")
-        panels, sizes = self.panels, (self.shape, *self.coarse, self.panels.block)
+        panels, sizes = self.panels, (*self.coarse, self.panels.block)
         if self.kind != "rbgp4" and (panels.outer.left, panels.outer.right, *panels.repeat) != (1, 1, 1, 1):
             raise ValueError(
                 f"a {self.kind} pattern has G_o of {panels.outer.left} × {panels.outer.right} and G_r of "
@@ -70,6 +73,10 @@ class Pattern:
             )
         for large, small in itertools.pairwise(sizes):
             _divided(large, small)
+        if self.cut and not (self.coarse and panels.block == levels.common(self.shape, self.coarse[-1])):
+            raise ValueError(
+                f"{panels.block} are not the largest blocks of {self.shape} and {self.coarse[-1:]}"
+            )
         object.__setattr__(self, "plan", Plan(panels))
 
     @classmethod
@@ -83,19 +90,29 @@ class Pattern:
         return cls("block", _single(Graph.from_mask(_bools(block_mask)), block))
 
     @classmethod
-    def hierarchical(cls, block_mask: Any, blocks: tuple[Size, ...]) -> Pattern:
+    def hierarchical(cls, block_mask: Any, blocks: tuple[Size, ...], shape: Size | None = None) -> Pattern:
         """Small dense blocks inside large non-zero ones (our reading of HBsNN, arXiv 1808.03420).
 
-        - block_mask: which of the smallest blocks are non-zero (M/height × K/width, bool). A larger block is
-          non-zero if one inside it is.
-        - blocks: (height, width) of every level, coarsest first, at least two, such as ((64, 64), (4, 4)).
+        - block_mask: which of the smallest blocks are non-zero (M/height × K/width, rounded up, bool). A larger
+          block is non-zero if one inside it is.
+        - blocks: (height, width) of every level, coarsest first, such as ((64, 64), (4, 4)). Those of a level need
+          not divide the matrix.
+        - shape: (M, K), where the smallest blocks do not divide it.
 
-        Raises ValueError where a level's blocks do not divide those of the level above, or the matrix.
+        Raises ValueError where a level's blocks do not divide those of the level above, where the only level
+        divides the matrix (see `blocks`), and for a shape that the mask does not cover.
         """
-        if len(blocks) < 2:
+        mask, finest = _bools(block_mask), blocks[-1]
+        shape = shape or (mask.shape[0] * finest[0], mask.shape[1] * finest[1])
+        if mask.shape != (-(-shape[0] // finest[0]), -(-shape[1] // finest[1])):
+            raise ValueError(f"a mask of {mask.shape} blocks of {finest} does not cover {shape}")
+        block = levels.common(shape, finest)
+        cut = block != finest
+        if len(blocks) < 2 and not cut:
             raise ValueError(f"blocks is {blocks}, expected two levels or more, such as ((64, 64), (4, 4))")
-        *coarse, finest = blocks
-        return cls("hierarchical", _single(Graph.from_mask(_bools(block_mask)), finest), tuple(coarse))
+        rows, columns = (np.arange(shape[i] // block[i]) * block[i] // finest[i] for i in (0, 1))
+        panels = _single(Graph.from_mask(mask[rows][:, columns] if cut else mask), block)
+        return cls("hierarchical", panels, tuple(blocks if cut else blocks[:-1]), cut)
 
     @classmethod
     def rbgp4(cls, outer: Graph, repeat: Size, inner: Graph, block: Size) -> Pattern:
@@ -194,7 +211,12 @@ class Pattern:
         """Block size, count, density and index bytes of each level, coarsest first; one for a flat pattern."""
         if self.kind == "rbgp4":
             return levels.of_product(self.panels)
-        return levels.of_nested(self.panels.inner, (*self.coarse, self.panels.block))
+        return levels.of_nested(self.panels.inner, self.panels.block, self._sizes)
+
+    @property
+    def _sizes(self) -> tuple[Size, ...]:
+        """Of the blocks of each level of nested blocks."""
+        return self.coarse if self.cut else (*self.coarse, self.panels.block)
 
     @property
     def index_nbytes(self) -> int:
@@ -248,7 +270,8 @@ class Pattern:
 
     def transpose(self) -> Pattern:
         """The pattern of the transposed matrix."""
-        return Pattern(self.kind, self.panels.transpose(), tuple(size[::-1] for size in self.coarse))
+        coarse = tuple(size[::-1] for size in self.coarse)
+        return Pattern(self.kind, self.panels.transpose(), coarse, self.cut)
 
     def digest(self) -> str:
         """SHA-256 of kind, factors and levels: the same on every machine."""
@@ -258,7 +281,7 @@ class Pattern:
     def _digest(self) -> str:
         outer, inner = self.panels.outer, self.panels.inner
         sizes = (self.kind, self.coarse, outer.right, self.panels.repeat, inner.right, self.panels.block)
-        digest = hashlib.sha256(json.dumps(sizes).encode())
+        digest = hashlib.sha256(json.dumps((*sizes, "cut") if self.cut else sizes).encode())
         for array in (outer.ptr, outer.idx, inner.ptr, inner.idx):
             digest.update(array.size.to_bytes(8, "little") + array.astype("<i8").tobytes())
         return digest.hexdigest()
@@ -291,11 +314,11 @@ class Pattern:
         return self  # immutable: copies of a layer share it, and its plan
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Pattern, (self.kind, self.panels, self.coarse)
+        return Pattern, (self.kind, self.panels, self.coarse, self.cut)
 
     def __str__(self) -> str:
         rows, columns = self.shape
-        blocks = "".join(f", {h}×{w} blocks" for h, w in (*self.coarse, self.block) if (h, w) != (1, 1))
+        blocks = "".join(f", {h}×{w} blocks" for h, w in self._sizes if (h, w) != (1, 1))
         return f"{self.kind} {rows}×{columns}, {self.sparsity:.2%} sparse{blocks}"
 
 

@@ -35,6 +35,7 @@ def _parts(pattern: Pattern) -> tuple[str, dict[str, Tensor]]:
         "version": VERSION,
         "kind": pattern.kind,
         "coarse": pattern.coarse,
+        "cut": pattern.cut,
         "outer_right": panels.outer.right,
         "repeat": panels.repeat,
         "inner_right": panels.inner.right,
@@ -66,7 +67,8 @@ def _pattern(text: str, tensors: dict[str, Tensor]) -> Pattern:
             for name in ("outer", "inner")
         ]
         panels = Panels(graphs[0], tuple(header["repeat"]), graphs[1], tuple(header["block"]))
-        pattern = Pattern(header["kind"], panels, tuple(tuple(size) for size in header["coarse"]))
+        coarse = tuple(tuple(size) for size in header["coarse"])
+        pattern = Pattern(header["kind"], panels, coarse, header.get("cut", False))
         stored = header["sha256"]
     except (LookupError, TypeError) as error:
         raise ValueError(f"a field is missing or has the wrong type ({error})") from error
