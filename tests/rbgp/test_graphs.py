@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 
 from leandnn.kernels.panels.format import Graph
 from leandnn.rbgp import BipartiteGraph, product, ramanujan
-from leandnn.rbgp import lifts as module
-from leandnn.rbgp.graphs import connected
-from leandnn.rbgp.lifts import largest_singular_value, lift
+from leandnn.rbgp import graphs as module
+from leandnn.rbgp.graphs import connected, largest_singular_value
+from leandnn.rbgp.lifts import lift
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3))
 
@@ -91,8 +92,35 @@ def test_the_spectrum_of_a_lift_is_the_old_one_and_that_of_the_signed_matrix(
 def test_lanczos_agrees_with_the_whole_spectrum(monkeypatch: pytest.MonkeyPatch):
     signed = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], (60, 90))
     exact = largest_singular_value(signed)
-    monkeypatch.setattr(module, "_DENSE", 10)
+    monkeypatch.setattr(module, "DENSE", 10)
     assert largest_singular_value(signed) == pytest.approx(exact, rel=1e-8)
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_the_second_singular_value_by_lanczos_is_that_of_the_whole_spectrum(seed: int):
+    exact = ramanujan(32, 48, 0.75, seed)
+    again = BipartiteGraph(exact.edges)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "DENSE", 10)
+        assert again.second_singular_value == pytest.approx(float(exact.singular_values()[1]), rel=1e-8)
+        assert again.is_ramanujan()
+        square = np.ones((16, 16), bool)
+        apart = BipartiteGraph.from_biadjacency(union(square, square))
+        assert apart.second_singular_value == pytest.approx(16, rel=1e-8)
+
+
+def test_a_graph_of_one_column_has_no_second_value():
+    star = BipartiteGraph.complete(5, 1)
+    assert star.second_singular_value == 0
+    assert star.is_ramanujan()
+
+
+def test_a_graph_of_1024_vertices_a_side_takes_less_than_two_seconds():
+    start = time.process_time()
+    graph = ramanujan(1024, 1024, 0.875)
+    assert time.process_time() - start < 2
+    assert graph.is_ramanujan()
 
 
 @given(seed=st.integers(0, 1000))
@@ -138,6 +166,7 @@ def test_connected_counts_isolated_vertices():
         ((8, 8, 1.0), "sparsity is 1.0, expected"),
         ((8, 8, -0.5), "sparsity is -0.5, expected"),
         ((0, 8, 0.5), "0 × 8 vertices"),
+        ((127, 131, 0.5), "127 × 131 graph of sparsity 0.5, the nearest are 0"),
     ],
 )
 def test_what_cannot_be_reached_is_named_with_what_can(arguments: tuple[int, int, float], words: str):

@@ -4,32 +4,24 @@ A 2-lift doubles every vertex and replaces every edge by the parallel or the cro
 is that of the graph and that of the graph's biadjacency matrix with signs, + for parallel and − for crossed (Bilu
 and Linial 2006). So a lift of a Ramanujan graph is Ramanujan if the signed matrix meets the bound, which most
 random signings do (Marcus, Spielman and Srivastava, arXiv 1304.4132, prove that one always does).
+
+`ramanujan` draws signings until one passes, or takes deterministic ones (module hadamard).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leandnn.kernels.panels.format import Graph
-from leandnn.rbgp.graphs import TOLERANCE, BipartiteGraph, connected, ramanujan_bound
+from leandnn.rbgp.graphs import TOLERANCE, BipartiteGraph, connected, largest_singular_value, ramanujan_bound
+from leandnn.rbgp.hadamard import hadamard
 
 TRIES = 200  # of a lift; a signing passes in about nine cases of ten, at degree 2 in one of two
-_DENSE = 1024  # sides up to which the largest singular value comes from all of them
-
-
-def largest_singular_value(signed: NDArray[np.float64]) -> float:
-    """Of a dense matrix: from all eigenvalues of its Gram matrix, above 1024 × 1024 by Lanczos iteration."""
-    if min(signed.shape) <= _DENSE:
-        short = signed if signed.shape[0] <= signed.shape[1] else signed.T
-        return math.sqrt(max(0.0, float(np.linalg.eigvalsh(short @ short.T)[-1])))
-    from scipy.sparse.linalg import svds
-
-    found: Any = svds(signed, k=1, return_singular_vectors=False, tol=1e-10, random_state=0)
-    return float(found[0])
+Construction = Literal["random", "hadamard"]
 
 
 def lift(mask: NDArray[np.bool_], signs: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -38,17 +30,25 @@ def lift(mask: NDArray[np.bool_], signs: NDArray[np.bool_]) -> NDArray[np.bool_]
     return np.block([[parallel, crossed], [crossed, parallel]])
 
 
-def ramanujan(n_left: int, n_right: int, sparsity: float, seed: int = 0) -> BipartiteGraph:
+def ramanujan(
+    n_left: int, n_right: int, sparsity: float, seed: int = 0, *, construction: Construction = "random"
+) -> BipartiteGraph:
     """A connected Ramanujan bipartite graph of n_left × n_right vertices, the same for a seed on every machine.
 
     - sparsity: 1 − 2^−k for a k ≥ 0 whose 2^k divides both sides; k lifts of the complete graph of
       n_left / 2^k × n_right / 2^k vertices.
     - seed: of the signings; each is drawn anew until the lift is connected and meets the bound.
+    - construction: "random" signings, or "hadamard" for deterministic ones (the seed has no effect), whose
+      singular values are far below the bound where both sides of the complete graph are 2^t.
 
-    Raises ValueError for another sparsity (the nearest reachable ones are named), or where degree 1 or K_2,2's
-    family leaves no connected graph.
+    Raises ValueError for another sparsity (the nearest reachable ones are named), or where no connected Ramanujan
+    graph is found.
     """
     lifts = lifts_for(n_left, n_right, sparsity)
+    if construction == "hadamard":
+        return hadamard(n_left >> lifts, n_right >> lifts, lifts)
+    if construction != "random":
+        raise ValueError(f"construction is {construction!r}, expected 'random' or 'hadamard'")
     generator = np.random.Generator(np.random.Philox(seed))  # its stream is the same everywhere
     mask = np.ones((n_left >> lifts, n_right >> lifts), dtype=bool)
     bound = ramanujan_bound(mask.shape[1], mask.shape[0])
