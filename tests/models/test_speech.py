@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from leandnn.bf16 import Policy, emulate
-from leandnn.models.speech import Cell, DeepSpeech, Grid, Recurrence
+from leandnn.models.speech import Cell, DeepSpeech, Grid, Recurrence, with_fused_recurrence
 
 
 def small(cell: Cell = "gru") -> DeepSpeech:
@@ -24,10 +24,9 @@ def test_the_unrolled_recurrence_is_torchs(cell: Cell, kind: type[nn.GRU] | type
     input_ahead, input_back = ours.input.weight.data.chunk(2)
     theirs.weight_ih_l0.data.copy_(input_ahead)
     theirs.weight_ih_l0_reverse.data.copy_(input_back)
-    for linear, suffix in ((ours.ahead, ""), (ours.back, "_reverse")):
-        nn.init.normal_(linear.bias)
-        getattr(theirs, f"weight_hh_l0{suffix}").data.copy_(linear.weight.data)
-        getattr(theirs, f"bias_hh_l0{suffix}").data.copy_(linear.bias.data)
+    for direction, suffix in zip(ours.recurrent.data, ("", "_reverse"), strict=True):
+        getattr(theirs, f"weight_hh_l0{suffix}").data.copy_(direction.t())
+        getattr(theirs, f"bias_hh_l0{suffix}").data.zero_()
         getattr(theirs, f"bias_ih_l0{suffix}").data.zero_()
     lengths = torch.tensor([7, 3, 5])
     frames = torch.randn(15, 6, dtype=torch.float64)
@@ -80,7 +79,26 @@ def test_the_emulator_sees_every_product():
 
     with Watch():
         model(features, frames)
-    # Two convolutions; per layer the input's and 2 × 5 recurrent products; the output's.
+    # Two convolutions; per layer the inputs' product and 5 of states; the output's.
     assert calls.count("conv2d") == 2
-    assert calls.count("linear") == 2 * (1 + 2 * 5) + 1
+    assert calls.count("linear") == 2 + 1
+    assert calls.count("bmm") == 2 * 5
     assert not {"gru", "lstm", "rnn_tanh", "gru_cell", "einsum", "baddbmm"} & set(calls)
+
+
+@pytest.mark.parametrize("cell", ["gru", "tanh"])
+def test_the_librarys_recurrence_computes_the_same(cell: Cell):
+    model = small(cell)
+    frames = torch.tensor([24, 7, 15])
+    features = torch.randn(3, 24, 40) * (torch.arange(24) < frames[:, None])[:, :, None]
+    for _ in range(3):  # statistics other than those of a new net
+        model(features * 2 + 0.1, frames)
+    for layer in model.recurrent:
+        nn.init.normal_(layer.norm.weight, 1.0, 0.1)
+        nn.init.normal_(layer.norm.bias, 0.0, 0.1)
+    expected, _ = model.eval()(features, frames)
+    fused = with_fused_recurrence(model)
+    assert not any(isinstance(module, Recurrence) for module in fused.modules())
+    torch.testing.assert_close(fused(features, frames)[0], expected, rtol=1e-4, atol=1e-5)
+    fused.train()(features, frames)[0].square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.any()) for p in fused.parameters())
