@@ -58,7 +58,7 @@ def test_a_module_used_twice_counts_twice_and_a_bare_product_is_not_lost():
 def test_density_is_that_of_the_weight_in_use():
     class Half(nn.Module):
         def forward(self, weight: Tensor) -> Tensor:
-            return weight * (torch.arange(weight.numel()).view_as(weight) % 2)
+            return weight * (torch.arange(weight.numel(), device=weight.device).view_as(weight) % 2)
 
     model = nn.Sequential(nn.Linear(4, 4, bias=False))
     with torch.no_grad():
