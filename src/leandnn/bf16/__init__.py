@@ -1,6 +1,6 @@
 """Paper 1: A Study of BFLOAT16 for Deep Learning Training (arXiv 1905.12322)."""
 
 from leandnn.bf16.emulate import emulate
-from leandnn.bf16.policy import Policy
+from leandnn.bf16.policy import Policy, Rounding
 
-__all__ = ["Policy", "emulate"]
+__all__ = ["Policy", "Rounding", "emulate"]
