@@ -159,6 +159,8 @@ def test_batches_refuse_what_is_out_of_range():
         Batches(data, 2, seed=0).epoch(0, 6)
     with pytest.raises(LeandnnError, match="batch size is 0"):
         Batches(data, 2, seed=0).evaluation(0)
+    with pytest.raises(LeandnnError, match="a batch of 0 utterances"):
+        Batches(data, 2, seed=0).batch([])
 
 
 def test_texts_are_spelt_in_the_alphabet():

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from leandnn.bf16 import Policy, emulate
+from leandnn.errors import LeandnnError
 from leandnn.models.speech import Cell, DeepSpeech, Grid, Recurrence, with_fused_recurrence
 
 
@@ -102,3 +103,11 @@ def test_the_librarys_recurrence_computes_the_same(cell: Cell):
     torch.testing.assert_close(fused(features, frames)[0], expected, rtol=1e-4, atol=1e-5)
     fused.train()(features, frames)[0].square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in fused.parameters())
+
+
+def test_an_empty_batch_and_an_empty_utterance_are_refused():
+    model = small()
+    with pytest.raises(LeandnnError, match="a batch has 0 utterances"):
+        model(torch.randn(0, 10, 40), torch.tensor([], dtype=torch.int64))
+    with pytest.raises(LeandnnError, match=r"2 utterances of \[5, 0\] frames"):
+        model(torch.randn(2, 10, 40), torch.tensor([10, 0]))

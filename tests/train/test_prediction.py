@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from leandnn.data import clicks
 from leandnn.errors import LeandnnError
@@ -111,3 +113,38 @@ def test_logs_with_other_tables_are_refused():
     other = clicks.Clicks(log.integers, log.categories, log.labels, (2,) * 26)
     with pytest.raises(LeandnnError, match="test tables"):
         Prediction(lambda: DLRM(log.sizes), log, other, batch_size=50, seed=0, device="cpu")
+
+
+class Constant(nn.Module):
+    """The same log-odds for every row."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self, dense: Tensor, entries: Tensor) -> Tensor:
+        return self.value.expand(len(dense))
+
+
+def test_a_run_that_fails_is_recorded_with_what_the_share_of_clicks_gives():
+    log = clicks.synthetic("train", 500)
+    test = clicks.synthetic("test", 4000)
+
+    def constant(value: float) -> Prediction:
+        return Prediction(lambda: Constant(value), log, test, batch_size=50, seed=0, device="cpu")
+
+    result = train(constant(math.nan), dataclasses.replace(SETTINGS, on_failure="record"))
+    assert result.failure is not None
+    assert result.metrics["test_auc"] == 0.5
+    assert result.metrics["test_gap"] == 1.0
+    share = float(test.labels.double().mean())
+    knowing = constant(math.log(share / (1 - share)))
+    with torch.no_grad():
+        assert knowing.evaluate(knowing.build()) == pytest.approx(result.metrics, abs=1e-6)
+
+
+def test_an_empty_batch_is_refused():
+    job = task(rows=500)
+    dense, entries, labels = next(job.batches(0, 0))
+    with pytest.raises(LeandnnError, match="a batch has 0 rows"):
+        job.loss(job.build(), (dense[:0], entries[:0], labels[:0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leandnn.bf16 import Policy
-from leandnn.bf16.study import Emulation
+from leandnn.bf16.hook import Emulation
 from leandnn.data.speech import ALPHABET, MELS, WORDS, Utterances, encode
 from leandnn.errors import LeandnnError
 from leandnn.models.speech import DeepSpeech
@@ -57,6 +58,11 @@ def test_an_utterance_too_short_for_its_text_is_named():
     logits = torch.zeros(3, 2, len(ALPHABET))
     with pytest.raises(LeandnnError, match=r"of 3 output frames is to be 'aab', expected at least 4 frames"):
         ctc(logits, torch.tensor([3, 3]), ["ab", "aab"])
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(LeandnnError, match="a batch has 0 utterances"):
+        ctc(torch.zeros(3, 0, len(ALPHABET)), torch.tensor([], dtype=torch.int64), [])
 
 
 def test_error_rates_are_counted_over_all_texts():
@@ -151,3 +157,27 @@ def test_loss_is_per_character():
     ]
     expected = torch.stack(singles).sum() / sum(map(len, batch.texts))
     torch.testing.assert_close(job.loss(model, batch), expected)
+
+
+class Deaf(nn.Module):
+    """Equal logits whatever is said; a weight that becomes NaN makes the run fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(torch.nan))
+
+    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        batch, steps, _ = features.shape
+        return self.weight * torch.zeros(steps, batch, len(ALPHABET)), frames
+
+
+def test_a_run_that_fails_is_recorded_as_having_understood_nothing():
+    result = train(task(Deaf), dataclasses.replace(SETTINGS, on_failure="record"))
+    assert result.failure is not None
+    assert result.metrics == {"test_wer": 1.0, "test_cer": 1.0, "test_loss": pytest.approx(math.log(28))}
+    deaf = Deaf()
+    nn.init.zeros_(deaf.weight)
+    with torch.no_grad():
+        found = task(Deaf).evaluate(deaf.eval())
+    assert found.keys() == result.metrics.keys()
+    assert found["test_wer"] == found["test_cer"] == 1.0  # blanks alone: worst() is what silence scores

@@ -203,8 +203,10 @@ class Batches:
         return (self.batch(chosen) for chosen in order.split(batch_size))
 
     def batch(self, chosen: Tensor | Sequence[int]) -> Batch:
-        """The chosen utterances, by number."""
+        """The chosen utterances, by number. LeandnnError for none."""
         rows = torch.as_tensor(chosen)
+        if not len(rows):
+            raise LeandnnError("a batch of 0 utterances was asked for, expected at least 1")
         frames = self.utterances.frames[rows]
         longest = int(frames.max())
         within = torch.arange(longest)

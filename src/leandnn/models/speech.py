@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from leandnn.errors import LeandnnError
+
 Cell = Literal["tanh", "gru"]
 
 
@@ -30,7 +32,14 @@ class Grid:
 
     @classmethod
     def of(cls, lengths: Tensor, device: torch.device) -> Grid:
-        """The grids of utterances of these lengths, int64 (batch,) on the CPU."""
+        """The grids of utterances of these lengths, int64 (batch,) on the CPU.
+
+        LeandnnError for none, and for a length below 1.
+        """
+        if not len(lengths) or int(lengths.min()) < 1:
+            raise LeandnnError(
+                f"a batch has {len(lengths)} utterances of {lengths.tolist()} frames, expected 1 or more of each"
+            )
         batch, steps = len(lengths), int(lengths.max())
         owner = torch.repeat_interleave(torch.arange(batch), lengths)
         time = torch.arange(len(owner)) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)

@@ -98,8 +98,10 @@ class Prediction:
         return self.train_batches.epoch(epoch, start)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean log loss in nats, computed in FP32."""
+        """Mean log loss in nats, computed in FP32. LeandnnError for an empty batch."""
         dense, entries, labels = batch
+        if not len(labels):
+            raise LeandnnError("a batch has 0 rows, expected at least 1")
         return F.binary_cross_entropy_with_logits(model(dense, entries).float(), labels)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -116,3 +118,8 @@ class Prediction:
             prior, best = self.bounds["prior_log_loss"], self.bounds["bayes_log_loss"]
             found["test_gap"] = (found["test_log_loss"] - best) / (prior - best)
         return found
+
+    def worst(self) -> dict[str, float]:
+        """What the share of clicks alone gives: it orders no pair, and leaves the whole gap."""
+        found = {"test_log_loss": self.bounds["prior_log_loss"], "test_auc": 0.5}
+        return found | ({"test_gap": 1.0} if "bayes_log_loss" in self.bounds else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -74,6 +75,10 @@ class Transcription:
         words, characters = error_rates(truth, found)
         return {"test_wer": words, "test_cer": characters, "test_loss": float(loss) / sum(map(len, truth))}
 
+    def worst(self) -> dict[str, float]:
+        """Nothing was understood: every word and character missing, and the loss of characters drawn by chance."""
+        return {"test_wer": 1.0, "test_cer": 1.0, "test_loss": math.log(len(speech.ALPHABET) - 1)}
+
 
 def ctc(logits: Tensor, lengths: Tensor, texts: Sequence[str]) -> Tensor:
     """The sum of the texts' negative log-likelihoods in nats, a float32 scalar on the logits' device.
@@ -82,8 +87,10 @@ def ctc(logits: Tensor, lengths: Tensor, texts: Sequence[str]) -> Tensor:
     - lengths: int64 (B,) on the CPU, frames of each utterance.
 
     Computed on the CPU wherever the logits lie: torch has no deterministic CTC of its own for GPUs.
-    LeandnnError for an utterance too short for its text, whose likelihood is 0.
+    LeandnnError for an utterance too short for its text, whose likelihood is 0, and for an empty batch.
     """
+    if not texts:
+        raise LeandnnError("a batch has 0 utterances, expected at least 1")
     symbols = [speech.encode(text) for text in texts]
     for text, places, length in zip(texts, symbols, lengths.tolist(), strict=True):
         needed = len(places) + sum(a == b for a, b in pairwise(places))
