@@ -1,4 +1,4 @@
-"""The command line: `leandnn doctor | data | params | train | reference | bench | notebook | claims | summary | site`.
+"""The command line; `leandnn --help` lists the commands.
 
 Nothing heavy is imported before a command needs it. A LeandnnError is printed as one sentence with exit
 status 1; Ctrl-C says what to do next and exits with 130.
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("data", help="fetch or verify data sets")
     add.add_argument("action", choices=("fetch", "verify"))
-    add.add_argument("name", help="cifar10, cifar100, clicks or digits")
+    add.add_argument("name", help="cifar10, cifar100, clicks, digits or text")
     add.set_defaults(run=_data)
 
     add = commands.add_parser("train", help="train the runs of one comparison, resuming what was begun")
@@ -44,9 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         "--profile", help="budget from params.yaml: smoke, laptop, desk, paper (default: active)"
     )
     for name, kind, text in (
-        ("epochs", int, "passes over the training images"),
-        ("train_examples", int, "training images, the first of each class"),
-        ("test_examples", int, "test images, likewise"),
+        ("epochs", int, "passes over the training examples"),
+        ("train_examples", int, "training examples: images (the first of each class), utterances, clicks, …"),
+        ("test_examples", int, "test examples, likewise"),
     ):
         add.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name, type=kind, help=text)
     add.add_argument("--seeds", type=int, nargs="+", help="one pair of runs each")
@@ -58,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--run", dest="only", help=argparse.SUPPRESS)  # a worker's part
     add.add_argument("--key", help=argparse.SUPPRESS)
     add.set_defaults(run=cli_train.train)
+
+    add = commands.add_parser(
+        "features", help="train the classifier in whose features generated images are judged"
+    )
+    for name in ("epochs", "train_examples", "test_examples", "threads"):
+        add.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name, type=int)
+    add.set_defaults(run=cli_train.features)
 
     add = commands.add_parser(
         "params", help="print all parameters as JSON, for machines without a YAML parser"

@@ -110,7 +110,6 @@ def _worker_command(
 def train(arguments: argparse.Namespace) -> int:
     """`leandnn train`: one comparison, or in a worker one run of it."""
     comparison = find_comparison(arguments.paper, arguments.comparison)
-    from leandnn.data import prepared
     from leandnn.train import runner, workers
 
     budget, threads = _budget(arguments)
@@ -133,12 +132,32 @@ def train(arguments: argparse.Namespace) -> int:
         keep_costs=arguments.out is None
         and arguments.device == "cpu"
         and _is_active(arguments, budget, threads),
-        data_digests={name: prepared.digest(name) for name in comparison.data},
+        data_digests=comparison.data_digests(),
         worker_command=_worker_command(arguments.paper, arguments.comparison, threads, arguments.device),
     )
     print(
         f"{arguments.paper}/{arguments.comparison}: {len(comparison.runs(budget))} runs in {paths.relative(out)}"
     )
+    return 0
+
+
+def features(arguments: argparse.Namespace) -> int:
+    """`leandnn features`: the net of train/features.py, by the active profile where nothing else is said."""
+    from leandnn import params as parameters
+    from leandnn.train import features as classifier
+
+    said = {f.name: getattr(arguments, f.name) for f in fields(parameters.FeaturesBudget)}
+    if None in (*said.values(), arguments.threads):
+        active = parameters.load().active
+        if active.features is None:
+            raise LeandnnError("the active profile has no budget for features, expected one in params.yaml")
+        known = asdict(active.features)
+        said = {name: known[name] if value is None else value for name, value in said.items()}
+        arguments.threads = arguments.threads or active.threads
+    _positive("threads", arguments.threads)
+    budget = parameters.parse(parameters.FeaturesBudget, said, "leandnn features")
+    accuracy = classifier.train(**asdict(budget), threads=arguments.threads)
+    print(f"{paths.relative(classifier.FOLDER)}: a classifier of {100 * accuracy:.1f} % test accuracy")
     return 0
 
 

@@ -59,11 +59,21 @@ class Bf16:
     click_contrasts: TrainBudget | None = None
 
 
+@dataclass(frozen=True)
+class FeaturesBudget:
+    """What the classifier may spend in whose features generated images are judged; see train/features.py."""
+
+    epochs: int = bounded(1, 1000)
+    train_examples: int = bounded(10, 2_000_000)
+    test_examples: int = bounded(10, 2_000_000)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profile:
     """One scale: threads per run, and each wing's budgets."""
 
     threads: int = bounded(1, 1024)
+    features: FeaturesBudget | None = None
     bf16: Bf16 = Bf16()
 
     def budget(self, paper: str, comparison: str) -> TrainBudget | None:

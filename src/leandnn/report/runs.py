@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from leandnn.errors import LeandnnError
+from leandnn.train import record
 
 
 def load(folder: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -16,16 +19,46 @@ def load(folder: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns (final, history): one row per run with arm, seed, the final metrics and steps; one row per run
     and epoch with the columns of history.csv. Raises LeandnnError if there is no run.
     """
-    finals, histories = [], []
+    found = []
     for path in sorted(Path(folder).glob("*/metrics.json")):
-        run = json.loads(path.read_text())
-        facts = {"arm": run["arm"], "seed": run["seed"]}
-        finals.append({**facts, **run["metrics"], "steps": run["steps"], "parameters": run["parameters"]})
-        histories.append(pd.read_csv(path.with_name("history.csv")).assign(**facts))
-    if not finals:
+        found.append((json.loads(path.read_text()), pd.read_csv(path.with_name("history.csv"))))
+    if not found:
         raise LeandnnError(f"there are no runs in {folder}, expected folders with metrics.json")
+    return _frames(found)
+
+
+def load_records(root: Path, study: str, profile: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """The same of a study run outside the pipeline, from the first reference/<machine>/ that holds records of it.
+
+    - study: e.g. "bf16-vision"; profile: "desk" or "paper".
+
+    None where there are none; records that cannot be trusted are left out (`leandnn claims` names them).
+    """
+    for path in sorted((root / "reference").glob(f"*/{study}.json")):
+        entries = [e for e in record.read(path)[0]["runs"].values() if e["profile"] == profile]
+        if entries:
+            return _frames((entry, pd.DataFrame(entry["history"])) for entry in entries)
+    return None
+
+
+def _frames(runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    finals, histories = [], []
+    for run, history in runs:
+        facts = {"arm": run["arm"], "seed": run["seed"]}
+        further = {key: run[key] for key in ("steps", "parameters", "failure")}
+        finals.append({**facts, **run["metrics"], **further})
+        histories.append(history.assign(**facts))
     final = pd.DataFrame(finals).sort_values(["arm", "seed"], ignore_index=True)
     return final, pd.concat(histories, ignore_index=True)
+
+
+def trace(final: pd.DataFrame) -> pd.DataFrame:
+    """The training loss at fixed steps, from the final metrics: columns arm, seed, step, train_loss."""
+    steps = [name for name in final.columns if name.startswith("train_loss@")]
+    long = final.melt(["arm", "seed"], steps, var_name="step", value_name="train_loss").dropna()
+    return long.assign(step=long.step.str.removeprefix("train_loss@").astype(int)).sort_values(
+        ["arm", "seed", "step"], ignore_index=True
+    )
 
 
 def pairs(final: pd.DataFrame, metric: str, control: str, treatment: str) -> pd.DataFrame:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from leandnn import machine, paths, probe
-from leandnn.data import prepared
 from leandnn.errors import LeandnnError
 from leandnn.files import must_be_writable
 from leandnn.kernels import dispatch
@@ -96,7 +95,7 @@ def run_studies(
         )
     card = probe.card(device)
     threads = profile.threads
-    digests = {name: prepared.digest(name) for c in comparisons for name in c.data}
+    digests: dict[str, dict[str, str]] = {}
     with ExitStack() as stack:
         pending: list[tuple[int, _Pending]] = []
         seconds: dict[str, float] = {}  # longest run seen, by study
@@ -106,14 +105,17 @@ def run_studies(
             path = folder / f"{name}.json"
             known = record.read(path)[0]["runs"] if path.exists() else {}
             budget = profile.budget(comparison.paper, comparison.name)
-            for at, run in enumerate(comparison.runs(budget) if budget else []):
+            if budget is None:
+                continue
+            digests[name] = comparison.data_digests()
+            for at, run in enumerate(comparison.runs(budget)):
                 key = f"{profile_name}/{run.name}"
-                facts = _facts(run, threads, device, {d: digests[d] for d in comparison.data})
+                facts = _facts(run, threads, device, digests[name])
                 found = known.get(key)
                 if found is not None and {k: found[k] for k in facts} == facts:
                     seconds[name] = max(seconds.get(name, 0.0), found["seconds"])
                     continue
-                place = Place(run, run_key(run, threads, device, {d: digests[d] for d in comparison.data}))
+                place = Place(run, run_key(run, threads, device, digests[name]))
                 pending.append((at // len(comparison.arms), _Pending(place, path, key)))
         pending.sort(key=lambda entry: entry[0])  # stable: whole pairs, every study in turn
         jobs = {}
@@ -136,7 +138,7 @@ def run_studies(
                     f"{item.run.title} ended without a result, expected {item.place.done.name}"
                 )
             name = study_name(item.run.comparison)
-            facts = _facts(item.run, threads, device, {d: digests[d] for d in item.run.comparison.data})
+            facts = _facts(item.run, threads, device, digests[name])
             content = {
                 **result["metrics"],
                 **facts,

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leandnn import machine, paths
+from leandnn.data import prepared
+from leandnn.errors import LeandnnError
 from leandnn.params import TrainBudget
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Comparison:
     - make: trial of (arm, seed, budget, threads, device).
     - data: prepared files it reads, by dataset name.
     - code: files and folders of the package that decide its results, relative to it; dvc.yaml lists the same.
+    - inputs: other files it reads, relative to the repository's root; dvc.yaml lists them, too.
     """
 
     paper: str
@@ -45,6 +48,19 @@ class Comparison:
     make: Callable[[str, int, TrainBudget, int, str], Trial]
     data: tuple[str, ...]
     code: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+
+    def data_digests(self) -> dict[str, str]:
+        """SHA-256 of each prepared data set, verified, and of each other file that the comparison reads."""
+        digests = {name: prepared.digest(name) for name in self.data}
+        for name in self.inputs:
+            path = paths.ROOT / name
+            if not path.is_file():
+                raise LeandnnError(
+                    f"{name} is missing, which {self.paper}/{self.name} reads: run `dvc repro`"
+                )
+            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return digests
 
     def runs(self, budget: TrainBudget) -> list[Run]:
         """Every run of the comparison, pair by pair, so that a cut-short study has whole pairs."""
