@@ -8,6 +8,7 @@ from torch import nn
 
 from leandnn.blocksparse import BlockSparseConv2d, BlockSparseLinear, Pattern
 from leandnn.blocksparse.connectivity import (
+    Connected,
     channel_mask,
     connectivity,
     path_counts,
@@ -91,3 +92,15 @@ def test_the_layers_of_a_model_come_with_their_windows():
 def test_what_is_no_chain_is_refused(masks: list[torch.Tensor]):
     with pytest.raises(ValueError, match="there are no masks|layer 1 has 3 inputs, expected 2"):
         path_counts(masks)
+
+
+def test_the_hook_reports_sparse_layers_and_pruned_ones_in_the_models_order():
+    conv, dense = BlockSparseConv2d(random(8, 4 * 9, 7), 4, 3), nn.Linear(8, 3)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), conv, nn.Flatten(), dense)
+    masks: dict[str, Pattern] = {}
+    hook = Connected(lambda: masks)
+    hook.attach(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert hook.epoch_end(0) == connectivity([(conv.pattern, 9)])
+    masks["3"] = random(3, 8, 9)
+    assert hook.epoch_end(1) == connectivity([(conv.pattern, 9), (masks["3"], 1)])
+    assert sparse_layers(model, {"0": random(4, 27, 3)})[0][1] == 9

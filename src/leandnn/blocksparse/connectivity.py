@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from leandnn.blocksparse.layers import BlockSparse, BlockSparseConv2d
 from leandnn.blocksparse.pattern import Pattern
+from leandnn.train.task import Hook
 
 
 def spectral_gap(pattern: Pattern) -> float:
@@ -81,10 +83,35 @@ def connectivity(layers: Sequence[tuple[Pattern, int]]) -> dict[str, float]:
     return found
 
 
-def sparse_layers(model: nn.Module) -> list[tuple[Pattern, int]]:
-    """The patterns of a model's block-sparse layers with their kernel areas, for `connectivity`."""
-    return [
-        (module.pattern, math.prod(module.kernel_size) if isinstance(module, BlockSparseConv2d) else 1)
-        for module in model.modules()
-        if isinstance(module, BlockSparse)
-    ]
+def sparse_layers(model: nn.Module, pruned: Mapping[str, Pattern] | None = None) -> list[tuple[Pattern, int]]:
+    """The patterns of a model's sparse layers, in the model's order, with their kernel areas, for `connectivity`.
+
+    - pruned: patterns of dense layers by name, as of GradualPruning.patterns; block-sparse layers have their own.
+    """
+    found = []
+    for name, module in model.named_modules():
+        pattern = module.pattern if isinstance(module, BlockSparse) else (pruned or {}).get(name)
+        if pattern is not None:
+            window = module.kernel_size if isinstance(module, BlockSparseConv2d | nn.Conv2d) else (1, 1)
+            found.append((pattern, math.prod(window)))
+    return found
+
+
+class Connected(Hook):
+    """Reports the connectivity of a run's sparse layers beside its metrics, after every epoch.
+
+    - pruned: the patterns of dense layers that are pruned, asked anew every time (GradualPruning.patterns).
+
+    Columns: those of `connectivity`.
+    """
+
+    def __init__(self, pruned: Callable[[], Mapping[str, Pattern]] = dict) -> None:
+        self.pruned = pruned
+
+    def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Keep the model."""
+        self.model = model
+
+    def epoch_end(self, epoch: int) -> dict[str, float]:
+        """The columns."""
+        return connectivity(sparse_layers(self.model, self.pruned()))

@@ -92,7 +92,8 @@ def fold(model: nn.Module) -> fx.GraphModule:
     """A copy of a model for inference: BatchNorm2d folded into convolutions, ReLUs into sparse layers.
 
     - model: in eval mode, of a forward method that torch.fx can trace (no control flow on tensors); it is left as
-      it is. Norms after dense convolutions are folded too, by torch's own function; a norm without running statistics stays.
+      it is. Norms after dense convolutions are folded too, by torch's own function; a norm without running
+      statistics stays.
 
     Outputs are those of the model up to rounding. Raises ValueError for a model in training mode, and what
     torch.fx raises for one that it cannot trace.

@@ -143,12 +143,20 @@ def sparsify(
     found = plan(model, sparsity, dense=dense, sizes=sizes, construction=construction, seed=seed)
     convert(model, found.patterns)
     if rescale:
-        with torch.no_grad():
-            for name in found.patterns:
-                layer = model.get_submodule(name)
-                assert isinstance(layer, BlockSparse)
-                layer.values.mul_(layer.pattern.density**-0.5)
+        rescaled(model)
     return found
+
+
+def rescaled(model: nn.Module) -> nn.Module:
+    """Multiply the values of every block-sparse layer by 1/√density, in place; returns the model.
+
+    New dense weights have a variance for all of a row's inputs; of these, only a share is left.
+    """
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, BlockSparse):
+                module.values.mul_(module.pattern.density**-0.5)
+    return model
 
 
 def _unfit(module: nn.Linear | nn.Conv2d) -> str:
@@ -171,24 +179,28 @@ def _pattern(
     rows, cols = module.weight.shape[:2]
     kernel = (1, 1) if isinstance(module, nn.Linear) else (module.kernel_size[0], module.kernel_size[1])
 
-    def make(repeat: Size | None, block: Size | None, lifts: Size | None) -> Pattern:
-        return rbgp4(
-            rows, cols, sparsity, kernel=kernel, repeat=repeat, block=block, lifts=lifts,
-            construction=construction, seed=seed,
-        )  # fmt: skip
+    def make(repeat: Size | None, block: Size | None, lifts: Size | None) -> tuple[Pattern, str] | None:
+        """The pattern and a note, by random lifts where deterministic ones miss the bound; None if none fits."""
+        for chosen in dict.fromkeys((construction, "random")):
+            try:
+                pattern = rbgp4(
+                    rows, cols, sparsity, kernel=kernel, repeat=repeat, block=block, lifts=lifts,
+                    construction=chosen, seed=seed,
+                )  # fmt: skip
+            except ValueError as error:
+                refusals.append(str(error))
+                continue
+            return pattern, "" if chosen == construction else "random lifts"
+        return None
 
+    refusals: list[str] = []
     for repeat, block in sizes:
-        try:
-            return make(repeat, block, None), ""
-        except ValueError:
-            continue
-    try:
-        return make(None, None, None), "sizes as fit" if sizes else ""
-    except ValueError as error:
-        refusal = error
+        if (found := make(repeat, block, None)) is not None:
+            return found
+    if (found := make(None, None, None)) is not None:
+        return found[0], ", ".join(filter(None, ("sizes as fit" if sizes else "", found[1])))
+    why = refusals[-1]
     for lifts in other_lifts(rows, cols, sparsity):
-        try:
-            return make(None, None, lifts), f"lifts {lifts}"
-        except ValueError:
-            continue
-    return None, str(refusal)
+        if (found := make(None, None, lifts)) is not None:
+            return found[0], ", ".join(filter(None, (f"lifts {lifts}", found[1])))
+    return None, why

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from leandnn.train.task import Task
 
 
+TEMPERATURE, WEIGHT = 4.0, 0.9  # in the range that is usual for CIFAR since Hinton et al.
+
+
 class Distillation:
     """A student's task: its own loss and, with a weight, the distance from a teacher's outputs.
 
@@ -32,7 +35,7 @@ class Distillation:
     """
 
     def __init__(
-        self, task: Task, teacher: nn.Module, *, temperature: float = 4.0, weight: float = 0.9
+        self, task: Task, teacher: nn.Module, *, temperature: float = TEMPERATURE, weight: float = WEIGHT
     ) -> None:
         if not temperature > 0:
             raise ValueError(f"the temperature is {temperature}, expected more than 0")

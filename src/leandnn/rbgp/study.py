@@ -1,0 +1,173 @@
+"""What is run for paper 3: nets that are sparse from the first step, beside the nets that all papers share.
+
+Dense nets, and nets whose masks are found by pruning, are made once, by blocksparse/study.py, from the same seeds
+on the same data with the same settings; claims and figures call them "blocksparse/baselines/…". The arms here
+differ from them in how the net is built: block-sparse layers instead of dense ones, whose patterns never change.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from torch import nn
+
+from leandnn.blocksparse import baselines
+from leandnn.blocksparse.connectivity import Connected
+from leandnn.blocksparse.footprint import Footprint
+from leandnn.blocksparse.prune import GradualPruning
+from leandnn.blocksparse.study import CODE as SHARED_CODE
+from leandnn.data import cifar
+from leandnn.models.vgg_small import SmallVGG
+from leandnn.models.wide_resnet import WideResNet
+from leandnn.params import TrainBudget
+from leandnn.rbgp import nets
+from leandnn.train import distill, loop
+from leandnn.train.distill import Distillation
+from leandnn.train.study import Comparison, Trial
+from leandnn.train.task import Hook
+
+# In arms named <pattern>_<percent>; 87 and 93 stand for 87.5 % and 93.75 %.
+PERCENT = {"50": 0.5, "75": 0.75, "87": baselines.SPARSITY, "93": 0.9375}
+Build = Callable[[], nn.Module]
+WIDE: Build = functools.partial(WideResNet, 10, 2)  # a block of 32, of 64 and of 128 channels
+
+
+def trial(
+    arm: str,
+    seed: int,
+    train: cifar.Images,
+    test: cifar.Images,
+    *,
+    epochs: int,
+    build: Build = SmallVGG,
+    rules: Callable[[str], nets.Rule] = nets.random_blocks,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Trial:
+    """An arm on given images.
+
+    - arm: "dense", or <pattern>_<percent>, or <pattern> at 87.5 %. Patterns: "rbgp4"; "unstructured" and
+      "block<height>x<width>", found by pruning; any other is fixed before training by rules(pattern).
+    - build: makes the dense net.
+    """
+    pattern, _, percent = arm.partition("_")
+    sparsity = PERCENT[percent] if percent else baselines.SPARSITY
+    common = functools.partial(
+        baselines.trial, seed, train, test, epochs=epochs, threads=threads, device=device
+    )
+    if pattern == "dense":
+        return common(build=build, hooks=(Footprint(batch_size=baselines.BATCH),))
+    if pattern == "unstructured" or pattern.startswith("block"):
+        pruned = GradualPruning(baselines.selection(pattern, sparsity))
+        costs = Footprint(lambda: pruned.patterns, batch_size=baselines.BATCH)
+        return common(build=build, hooks=(pruned, costs, Connected(lambda: pruned.patterns)))
+    own = (build, sparsity, seed) if pattern == "rbgp4" else (build, sparsity, seed, rules(pattern))
+    return common(build=functools.partial(nets.fixed_net, *own), hooks=_hooks())
+
+
+def _hooks() -> tuple[Hook, ...]:
+    """Of a net that is built sparse."""
+    return nets.DecayedValues(), Footprint(batch_size=baselines.BATCH), Connected()
+
+
+def _vgg(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+    images = baselines.images(budget)
+    return trial(arm, seed, *images, epochs=budget.epochs, threads=threads, device=device)
+
+
+def _wide(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+    images = baselines.images(budget)
+    return trial(arm, seed, *images, epochs=budget.epochs, build=WIDE, threads=threads, device=device)
+
+
+def graph_trial(
+    arm: str,
+    seed: int,
+    train: cifar.Images,
+    test: cifar.Images,
+    *,
+    epochs: int,
+    sparsity: float = baselines.SPARSITY,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Trial:
+    """The shared net with one graph a layer, all of the same degrees, by arm: see nets.single_graph."""
+    build = functools.partial(nets.fixed_net, SmallVGG, sparsity, seed, nets.single_graph(arm))
+    return baselines.trial(
+        seed, train, test, epochs=epochs, hooks=_hooks(), build=build, threads=threads, device=device
+    )
+
+
+def _graphs(arm: str, seed: int, budget: TrainBudget, threads: int, device: str, *, sparsity: float) -> Trial:
+    images = baselines.images(budget)
+    return graph_trial(
+        arm, seed, *images, epochs=budget.epochs, sparsity=sparsity, threads=threads, device=device
+    )
+
+
+def _distillation(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+    """RBGP4 nets by themselves, or taught by a dense net, which is trained first and as long, from the same seed.
+
+    A run that is resumed trains its teacher anew, to the same bits.
+    """
+    images = baselines.images(budget)
+    own = trial("rbgp4", seed, *images, epochs=budget.epochs, threads=threads, device=device)
+    if arm == "rbgp4":
+        return own
+    dense = trial("dense", seed, *images, epochs=budget.epochs, threads=threads, device=device)
+    teacher = loop.train(dense.task, dense.settings, dense.hooks).model
+    terms = {
+        "temperature": getattr(budget, "temperature", distill.TEMPERATURE),
+        "weight": getattr(budget, "weight", distill.WEIGHT),
+    }
+    return Trial(Distillation(own.task, teacher, **terms), own.settings, own.hooks)
+
+
+CODE = tuple(
+    sorted(
+        {
+            *SHARED_CODE,
+            "blocksparse/connectivity.py",
+            "blocksparse/sampling.py",
+            "blocksparse/study.py",
+            "kernels/dispatch.py",
+            "kernels/panels",
+            "models/wide_resnet.py",
+            "rbgp/construction.py",
+            "rbgp/controls.py",
+            "rbgp/graphs.py",
+            "rbgp/hadamard.py",
+            "rbgp/lifts.py",
+            "rbgp/nets.py",
+            "rbgp/sparsify.py",
+            "rbgp/study.py",
+            "train/distill.py",
+        }
+        - {"kernels/panels/format.py"}  # within kernels/panels
+    )
+)
+SWEEP = tuple(
+    f"{pattern}_{percent}"
+    for percent in PERCENT
+    for pattern in ("rbgp4", *nets.RANDOM)
+    if (pattern, percent) != ("rbgp4", "87")  # that is "patterns"
+)
+WIDE_ARMS = ("dense", "unstructured_87", "block4x4_87", *(f"rbgp4_{percent}" for percent in PERCENT))
+
+
+def _comparison(name: str, arms: tuple[str, ...], make: Callable[..., Trial]) -> Comparison:
+    return Comparison("rbgp", name, arms, make, data=("cifar10",), code=CODE)
+
+
+COMPARISONS = {
+    comparison.name: comparison
+    for comparison in (
+        _comparison("patterns", ("rbgp4",), _vgg),
+        _comparison("sparsities", SWEEP, _vgg),
+        _comparison("wide_resnet", WIDE_ARMS, _wide),
+        _comparison("connectivity", nets.GRAPHS, functools.partial(_graphs, sparsity=baselines.SPARSITY)),
+        _comparison("connectivity_93", nets.GRAPHS, functools.partial(_graphs, sparsity=0.9375)),
+        _comparison("distillation", ("rbgp4", "distilled"), _distillation),
+    )
+}
