@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from leandnn.errors import LeandnnError
 from leandnn.files import replacing
-from leandnn.kernels.huffman.checksum import crc32c
+from leandnn.kernels.huffman.ops import crc32c
 
 Bytes = NDArray[np.uint8]
 

@@ -8,6 +8,42 @@ def round(src: int, dst: int, n: int, how: int, seed: int, threads: int) -> None
 def fma(rounds: int) -> float: ...
 def has_bf16_products() -> bool: ...
 
+def crc32c(data: NDArray[np.uint8]) -> int: ...
+
+class Coded:
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        lanes: bool,
+        advance_lengths: NDArray[np.uint8],
+        weight_lengths: NDArray[np.uint8],
+        codebook: NDArray[np.float32],
+        counts: NDArray[np.uint8],
+        count_bytes: int,
+        offsets: NDArray[np.uint32],
+        data: NDArray[np.uint8],
+    ) -> None: ...
+    @property
+    def table_bytes(self) -> int: ...
+    @property
+    def scratch_bytes(self) -> int: ...
+    def slots(self, advances: int, weights: int, threads: int) -> None: ...
+    def symbols(self, out: int, threads: int) -> None: ...
+    def dense(self, out: int, threads: int) -> None: ...
+    def compressed_rows(self, columns: int, values: int, threads: int) -> None: ...
+    def product(
+        self,
+        x: int,
+        x_ld: int,
+        n: int,
+        y: int,
+        y_ld: int,
+        bias: int,
+        relu: bool,
+        threads: int,
+    ) -> None: ...
+
 class Geometry:
     def __init__(
         self,

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "huffman/cpu/bindings.hpp"
+#include "huffman/cpu/coded.hpp"
 #include "panels/cpu/bindings.hpp"
 #include "panels/cpu/plan.hpp"
 #include "rounding/cpu/rounding.hpp"
@@ -72,6 +74,7 @@ void select_isa(const std::string &isa) {
     if (known == isa) {
       table = table_for(isa);
       leandnn::select_panels(isa.c_str());
+      leandnn::select_huffman(isa.c_str());
       return;
     }
   throw std::invalid_argument("this CPU cannot run the instruction set " + isa);
@@ -107,6 +110,7 @@ void round_floats(uintptr_t src, uintptr_t dst, size_t n, uint32_t how, uint64_t
 NB_MODULE(_native, m) {
   nb::set_leak_warnings(false);  // modules keep plans until the process ends
   leandnn::bind_panels(m);
+  leandnn::bind_huffman(m);
   m.def("supported", &supported, "Instruction sets this CPU can run, slowest first.");
   m.def("selected", [] { return table.isa; }, "The instruction set in use.");
   m.def("select", &select_isa, nb::arg("isa"), "Choose the instruction set of all later calls.");

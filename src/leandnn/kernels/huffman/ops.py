@@ -2,13 +2,54 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from leandnn.kernels.huffman import reference
+from leandnn.kernels import dispatch
+from leandnn.kernels.huffman import checksum, reference
 from leandnn.kernels.huffman.encode import Slots
-from leandnn.kernels.huffman.format import Coded
+from leandnn.kernels.huffman.format import Coded, CodedError
+
+TILE = 64  # columns of x that are multiplied by one decoding
+
+# The extension's own tables of a matrix, as long as it lives.
+_prepared: weakref.WeakKeyDictionary[Coded, Any] = weakref.WeakKeyDictionary()
+
+
+def prepare(coded: Coded) -> Any:
+    """The extension's object for a matrix, or None where the reference serves."""
+    native = dispatch.native()
+    if native is None:
+        return None
+    found = _prepared.get(coded)
+    if found is None:
+        found = _prepared[coded] = native.Coded(
+            rows=coded.rows,
+            columns=coded.columns,
+            lanes=coded.layout == "lanes",
+            advance_lengths=coded.advance_lengths,
+            weight_lengths=coded.weight_lengths,
+            codebook=coded.codebook,
+            counts=np.ascontiguousarray(coded.counts).view(np.uint8),
+            count_bytes=coded.counts.itemsize,
+            offsets=coded.offsets,
+            data=coded.data,
+        )
+    return found
+
+
+def _run(call: Callable[..., None], **arguments: Any) -> None:
+    try:
+        call(**arguments, threads=torch.get_num_threads())
+    except RuntimeError as error:
+        raise CodedError(str(error)) from error
 
 
 def decode(coded: Coded, out: Tensor | None = None) -> Tensor:
@@ -18,33 +59,117 @@ def decode(coded: Coded, out: Tensor | None = None) -> Tensor:
 
     Raises CodedError for broken streams and ValueError for another `out`.
     """
-    shape = coded.rows, coded.columns
     if out is None:
-        out = torch.empty(shape)
-    elif out.dtype != torch.float32 or tuple(out.shape) != shape or not out.is_contiguous() or not out.is_cpu:
-        raise ValueError(f"out is {out.dtype} {tuple(out.shape)}, expected contiguous torch.float32 {shape}")
-    return out.copy_(torch.from_numpy(reference.dense(coded)))
+        out = torch.empty(coded.shape)
+    elif (
+        out.dtype != torch.float32
+        or tuple(out.shape) != coded.shape
+        or not out.is_contiguous()
+        or not out.is_cpu
+    ):
+        raise ValueError(
+            f"out is {out.dtype} {tuple(out.shape)}, expected contiguous torch.float32 {coded.shape}"
+        )
+    own = prepare(coded)
+    if own is None:
+        return out.copy_(torch.from_numpy(reference.dense(coded)))
+    _run(own.dense, out=out.data_ptr())
+    return out
 
 
 def slots(coded: Coded) -> Slots:
     """Advances and weights of all slots, row by row; CodedError for broken streams."""
-    return reference.slots(coded)
+    own = prepare(coded)
+    if own is None:
+        return reference.slots(coded)
+    advances, weights = np.empty(coded.slots, np.uint8), np.empty(coded.slots, np.uint8)
+    _run(own.slots, advances=advances.ctypes.data, weights=weights.ctypes.data)
+    return Slots(coded.counts.astype(np.int64), advances, weights)
+
+
+def symbols(coded: Coded, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """All symbols, two a slot, in the order in which they are stored: what decoding alone has to do.
+
+    - out: where to write them, uint8; a new array if None.
+
+    CodedError for broken streams, but for rows that lead out of the matrix: columns are not computed.
+    """
+    if out is None:
+        out = np.empty(2 * coded.slots, np.uint8)
+    elif out.dtype != np.uint8 or out.shape != (2 * coded.slots,) or not out.flags.c_contiguous:
+        raise ValueError(f"out is {out.dtype} {out.shape}, expected uint8 ({2 * coded.slots},)")
+    own = prepare(coded)
+    if own is None:
+        out[:] = reference.symbols(coded)
+    else:
+        _run(own.symbols, out=out.ctypes.data)
+    return out
+
+
+def to_csr(coded: Coded) -> Tensor:
+    """The matrix in torch's CSR form, 32-bit indices; fillers are stored as zeros. CodedError for broken streams."""
+    begins = np.concatenate([[0], np.cumsum(coded.counts, dtype=np.int64)])
+    if begins[-1] >= 1 << 31:
+        raise CodedError(f"the matrix has {begins[-1]} slots, CSR with 32-bit indices holds fewer than 2^31")
+    columns, values = torch.empty(coded.slots, dtype=torch.int32), torch.empty(coded.slots)
+    own = prepare(coded)
+    if own is None:
+        found = reference.slots(coded)
+        columns.copy_(torch.from_numpy(reference.positions(coded, found)[1]))
+        values.copy_(torch.from_numpy(coded.codebook[found.weights]))
+    else:
+        _run(own.compressed_rows, columns=columns.data_ptr(), values=values.data_ptr())
+    rows = torch.from_numpy(begins.astype(np.int32))
+    return torch.sparse_csr_tensor(rows, columns, values, coded.shape, check_invariants=False)
 
 
 def linear(coded: Coded, x: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-    """Relu(x · Wᵀ + bias) with the coded matrix W, float32, on the CPU.
+    """Relu(x · Wᵀ + bias) with the coded matrix W, float32, on the CPU; W is decoded in small pieces only.
 
     - x: (…, columns). bias: (rows,) or None.
 
-    Returns (…, rows). A weight of zero takes no part, as in any sparse product: 0 · ∞ is not computed. No gradient
-    is recorded. Raises CodedError for broken streams and ValueError for another x or bias.
+    Returns (…, rows), in memory feature by feature (the transpose of a contiguous rows × N matrix) unless N is 1. An
+    x laid out like that is multiplied as it is; another is copied, at most 64 rows at a time. W is decoded once
+    for each 64 rows of x.
+
+    A weight of zero takes no part, as in any sparse product: 0 · ∞ is not computed. No gradient is recorded. Raises
+    CodedError for broken streams and ValueError for another x or bias.
     """
     if x.dtype != torch.float32 or not x.is_cpu or x.dim() == 0 or x.shape[-1] != coded.columns:
         raise ValueError(
             f"x is {x.dtype} {tuple(x.shape)} on {x.device}, expected float32 (…, {coded.columns}) on the CPU"
         )
-    if bias is not None and (bias.dtype != torch.float32 or tuple(bias.shape) != (coded.rows,)):
+    if bias is not None and (
+        bias.dtype != torch.float32 or tuple(bias.shape) != (coded.rows,) or not bias.is_cpu
+    ):
         raise ValueError(f"bias is {bias.dtype} {tuple(bias.shape)}, expected float32 ({coded.rows},)")
+    own = prepare(coded)
     with torch.no_grad():
-        y = F.linear(x, decode(coded), bias)
-        return y.relu_() if relu else y
+        if own is None:
+            y = F.linear(x, torch.from_numpy(reference.dense(coded)), bias)
+            return y.relu_() if relu else y
+        tokens = x.reshape(-1, coded.columns)
+        y = torch.empty((coded.rows, tokens.shape[0]))
+        if bias is not None:
+            bias = bias.contiguous()
+        for begin in range(0, tokens.shape[0], TILE):
+            part = tokens[begin : begin + TILE].t()  # columns × n
+            if (part.stride(1) != 1 and part.shape[1] > 1) or part.is_neg() or part.shape[1] == 1:
+                part = part.contiguous()
+            _run(
+                own.product,
+                x=part.data_ptr(),
+                x_ld=part.stride(0) if part.shape[1] > 1 else 1,
+                n=part.shape[1],
+                y=y[:, begin:].data_ptr(),
+                y_ld=y.shape[1],
+                bias=0 if bias is None else bias.data_ptr(),
+                relu=relu,
+            )
+        return y.t().reshape(*x.shape[:-1], coded.rows)
+
+
+def crc32c(data: NDArray[np.uint8]) -> int:
+    """CRC32C of bytes (one-dimensional, contiguous uint8)."""
+    native = dispatch.native()
+    return checksum.crc32c(data) if native is None else int(native.crc32c(data))

@@ -15,20 +15,21 @@ Ints = NDArray[np.int64]
 def slots(coded: Coded) -> Slots:
     """The slots of all rows; CodedError if a stream is too short, too long, or a row leaves the matrix."""
     found = _lanes(coded) if coded.layout == "lanes" else _streams(coded)
-    _positions(coded, found)
+    positions(coded, found)
     return found
 
 
 def dense(coded: Coded) -> NDArray[np.float32]:
     """The matrix, rows × columns; errors of slots."""
     found = slots(coded)
-    rows, columns = _positions(coded, found)
+    rows, columns = positions(coded, found)
     matrix = np.zeros((coded.rows, coded.columns), np.float32)
     matrix[rows, columns] = coded.codebook[found.weights]
     return matrix
 
 
-def _positions(coded: Coded, found: Slots) -> tuple[Ints, Ints]:
+def positions(coded: Coded, found: Slots) -> tuple[Ints, Ints]:
+    """Row and column of each slot; CodedError if a row leaves the matrix."""
     rows = np.repeat(np.arange(coded.rows), found.counts)
     after = np.cumsum(found.advances.astype(np.int64) + 1)
     begin = np.concatenate([[0], after])[np.cumsum(found.counts) - found.counts]
@@ -36,6 +37,28 @@ def _positions(coded: Coded, found: Slots) -> tuple[Ints, Ints]:
     if columns.size and int(columns.max()) >= coded.columns:
         raise CodedError(f"a row goes to column {columns.max()}, expected fewer than {coded.columns} columns")
     return rows, columns
+
+
+def symbols(coded: Coded) -> NDArray[np.uint8]:
+    """All symbols in the order of storage: of each step of a group ("lanes") or of each group ("streams") the
+    advances, then the weights.
+    """
+    found = _lanes(coded) if coded.layout == "lanes" else _streams(coded)
+    group_of_rank = np.repeat(np.arange(coded.groups), np.diff(coded.group_rows))
+    rank = np.empty(coded.rows, np.int64)
+    rank[coded.order] = np.arange(coded.rows)
+    owner = np.repeat(np.arange(coded.rows), found.counts)
+    step = np.arange(owner.size) - (np.cumsum(found.counts) - found.counts)[owner]
+    steps = step if coded.layout == "lanes" else np.zeros_like(step)
+    kind = np.repeat([0, 1], owner.size)
+    keys = (
+        np.tile(step, 2),
+        np.tile(rank[owner], 2),
+        kind,
+        np.tile(steps, 2),
+        np.tile(group_of_rank[rank[owner]], 2),
+    )
+    return np.concatenate([found.advances, found.weights])[np.lexsort(keys)]
 
 
 class _Lanes:

@@ -1,0 +1,2 @@
+#define LEANDNN_ISA avx2
+#include "huffman.inc"

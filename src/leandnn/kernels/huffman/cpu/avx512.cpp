@@ -1,0 +1,2 @@
+#define LEANDNN_ISA avx512
+#include "huffman.inc"

@@ -1,0 +1,3 @@
+#define LEANDNN_ISA avx512vbmi
+#define LEANDNN_VBMI
+#include "huffman.inc"

@@ -1,0 +1,2 @@
+#define LEANDNN_ISA baseline
+#include "huffman.inc"
