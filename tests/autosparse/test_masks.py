@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.autosparse.problems import SETTINGS, Killed, Shapes, killed_at
 
 from leandnn.autosparse import allocation
 from leandnn.autosparse.flops import Step, rigl
@@ -17,7 +18,6 @@ from leandnn.autosparse.record import Record
 from leandnn.autosparse.topk import TopK
 from leandnn.train.loop import train
 from leandnn.train.task import Hook
-from tests.autosparse.problems import SETTINGS, Killed, Shapes, killed_at
 
 EXCLUDE = ("0", "12")
 IMAGE = (3, 8, 8)

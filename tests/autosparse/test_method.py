@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.autosparse.problems import SETTINGS, Killed, Shapes, killed_at
 from torch import nn
 
 from leandnn.autosparse import AutoSparse, Options, layers, target
@@ -15,7 +16,6 @@ from leandnn.autosparse.hooks import Learned
 from leandnn.autosparse.record import Record
 from leandnn.errors import LeandnnError
 from leandnn.train.loop import train
-from tests.autosparse.problems import SETTINGS, Killed, Shapes, killed_at
 
 EXCLUDE = ("0", "12")
 IMAGE = (3, 8, 8)
@@ -34,7 +34,7 @@ def learned(**changes: object) -> tuple[Learned, Record]:
 
 def test_weights_are_thresholded_and_parameters_stay_the_optimizers():
     net = model()
-    before = {name: p for name, p in net.named_parameters()}
+    before = dict(net.named_parameters())
     plain = net[3].weight.detach().clone()
     sparse = AutoSparse(net, exclude=EXCLUDE, init=-3.0)
     assert list(sparse.layers) == ["3", "7"]
