@@ -149,13 +149,15 @@ class _Operand(torch.autograd.Function):
 
 
 class _Output(torch.autograd.Function):
-    """A product's result: converted in place forward; the gradient that comes back converted before its use."""
+    """A product's result: converted forward, in place; the gradient that comes back converted before its use."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, convert: Converter | None, gradient: Converter | None) -> Tensor:
         ctx.gradient = gradient
         if convert is None:
             return y.view_as(y)
+        if y._is_view():  # autograd would have to rebuild the view's history, and refuses for custom operators
+            return convert(y)
         ctx.mark_dirty(y)
         return convert(y, y)
 

@@ -45,6 +45,16 @@ def emulate(model: nn.Module, policy: Policy, *, step: int = 0) -> Iterator[nn.M
     for an exempt name that no module has, LeandnnError inside another emulate(). Code that torch.jit or
     torch.compile has compiled, and other threads, are not seen.
     """
+    if policy.rounds_products:
+        with running(model, EmulationMode(model, policy, step)):
+            yield model
+    else:
+        with _alone():
+            yield model
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
     if getattr(_running, "inside", False):
         raise LeandnnError(
             "emulate() is called inside another emulate() block, expected outside of it (Policy.exempt keeps a "
@@ -52,12 +62,7 @@ def emulate(model: nn.Module, policy: Policy, *, step: int = 0) -> Iterator[nn.M
         )
     _running.inside = True
     try:
-        if policy.rounds_products:
-            mode = EmulationMode(model, policy, step)
-            with _exempting(model, mode), mode:
-                yield model
-        else:
-            yield model
+        yield
     finally:
         _running.inside = False
 
@@ -75,8 +80,8 @@ def exempt_modules(model: nn.Module, policy: Policy) -> list[nn.Module]:
 
 
 @contextmanager
-def _exempting(model: nn.Module, mode: EmulationMode) -> Iterator[None]:
-    """Have the mode know what belongs to the policy's exempt modules while the block runs."""
+def running(model: nn.Module, mode: EmulationMode) -> Iterator[None]:
+    """The block of emulate(), for a given mode; it knows what belongs to the policy's exempt modules."""
 
     def enter(*_: Any) -> None:
         mode.depth += 1
@@ -84,9 +89,11 @@ def _exempting(model: nn.Module, mode: EmulationMode) -> Iterator[None]:
     def leave(*_: Any) -> None:
         mode.depth -= 1
 
-    with ExitStack() as stack:
+    with _alone(), ExitStack() as stack:
         for module in exempt_modules(model, mode.policy):
             mode.exempt |= {id(p) for p in module.parameters()}
-            stack.callback(module.register_forward_pre_hook(enter).remove)
+            # First in, last out: nothing that fails in between leaves the count wrong.
+            stack.callback(module.register_forward_pre_hook(enter, prepend=True).remove)
             stack.callback(module.register_forward_hook(leave, always_call=True).remove)
+        stack.enter_context(mode)
         yield
