@@ -48,7 +48,7 @@ class Watch(Hook):
 @pytest.mark.parametrize("name", MAKE)
 def test_the_sparsity_is_the_one_asked_for_and_the_net_learns(name: str):
     method = MAKE[name]()
-    result = train(Shapes(), SETTINGS, (method, Record(method, IMAGE)))
+    result = train(Shapes(), SETTINGS, (method, Record(method, batch_size=16, input_shape=IMAGE)))
     assert result.metrics["sparsity"] == pytest.approx(0.8, abs=0.001)
     for layer, size in SIZES.items():
         weight = result.model.get_submodule(layer).weight
@@ -62,7 +62,7 @@ def test_the_sparsity_is_the_one_asked_for_and_the_net_learns(name: str):
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, name: str, kill_at: int):
     def hooks() -> tuple[Hook, ...]:
         method = MAKE[name]()
-        return method, Record(method, IMAGE)
+        return method, Record(method, batch_size=16, input_shape=IMAGE)
 
     unbroken = train(Shapes(), SETTINGS, hooks())
     path = tmp_path / "run.ckpt"
@@ -149,7 +149,7 @@ def test_rigl_drops_the_smallest_grows_the_largest_gradients_and_moves_no_weight
 
 def test_rigl_keeps_its_masks_after_the_last_change_and_costs_what_its_formula_says():
     method = RigL(UNIFORM, seed=1, exclude=EXCLUDE, interval=10, until=0.5)
-    record, changes, masks = Record(method, IMAGE), [], {}
+    record, changes, masks = Record(method, batch_size=16, input_shape=IMAGE), [], {}
 
     def after(progress: float) -> None:
         if any(not torch.equal(masks[n], m) for n, m in method.masks.items() if n in masks):
@@ -159,8 +159,9 @@ def test_rigl_keeps_its_masks_after_the_last_change_and_costs_what_its_formula_s
     result = train(Shapes(), SETTINGS, (method, record, Watch(after=after)))
     assert changes == [10, 20, 30, 40, 50], "the change at the end of its time drops nothing"
     f_s, f_d = record.ledger.forward(method.densities()), record.ledger.forward_macs
-    assert result.metrics["train_macs"] == pytest.approx((114 * 3 * f_s + 6 * (2 * f_s + f_d)) / 120, abs=1)
-    assert result.metrics["train_macs"] == pytest.approx(rigl(f_s, f_d, 19), abs=1)  # 6 of 120 is 1 of 20
+    assert result.metrics["train_macs"] == round(16 * (114 * 3 * f_s + 6 * (2 * f_s + f_d)))
+    published = 120 * 16 * rigl(f_s, f_d, 19)  # 6 of 120 is 1 of 20
+    assert result.metrics["train_macs"] == pytest.approx(published)
 
 
 def test_mest_explores_within_its_soft_bound_and_ends_at_its_density():
@@ -194,11 +195,11 @@ def test_mest_explores_within_its_soft_bound_and_ends_at_its_density():
 
 def test_mest_counts_the_weights_of_its_soft_bound():
     method = MAKE["mest"]()
-    record = Record(method, IMAGE)
+    record = Record(method, batch_size=16, input_shape=IMAGE)
     metrics = train(Shapes(), SETTINGS, (method, record)).metrics
     final = record.ledger.forward(method.densities())
     assert metrics["inference_macs"] == round(final)
-    assert 1.1 * 3 * final < metrics["train_macs"] < 1.5 * 3 * final
+    assert 1.1 < metrics["train_macs"] / (120 * 16 * 3 * final) < 1.5
 
 
 def test_topk_uses_the_largest_and_passes_alpha_times_the_rest():

@@ -29,7 +29,7 @@ def model() -> nn.Module:
 
 def learned(**changes: object) -> tuple[Learned, Record]:
     hook = Learned(Options(exclude=EXCLUDE, **changes))  # type: ignore[arg-type]
-    return hook, Record(hook, IMAGE)
+    return hook, Record(hook, batch_size=16, input_shape=IMAGE)
 
 
 def test_weights_are_thresholded_and_parameters_stay_the_optimizers():

@@ -162,7 +162,8 @@ def trial(arguments: argparse.Namespace, train: imagenet.Split, val: imagenet.Sp
         device=world.device,
     )
     methods: list[Hook] = [] if learned is None else [learned]
-    hooks = (*methods, Record(learned, (3, arguments.size, arguments.size)), Parallel(world))
+    record = Record(learned, batch_size=arguments.batch, input_shape=(3, arguments.size, arguments.size))
+    hooks = (*methods, record, Parallel(world))
     return Trial(task, settings, hooks)
 
 

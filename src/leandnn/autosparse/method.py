@@ -91,6 +91,7 @@ class Thresholded(nn.Module):
         super().__init__()
         shape = layers.per_row(weight) if options.per == "channel" else (1,)
         self.options, self.alpha = options, options.alpha * annealing.factor(options.schedule, 0.0)
+        self.frozen = False  # W̃ has become W, and stays as it is
         self.score = nn.Parameter(weight.new_full(shape, options.start))
         self.register_buffer("shift", weight.new_zeros(()))
 
@@ -105,6 +106,8 @@ class Thresholded(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """W̃."""
+        if self.frozen:
+            return weight
         if self.options.threshold == "soft":
             return soft_threshold(weight, self.shifted(), self.alpha, self.options.backward_sparsity)
         return step_threshold(weight, self.shifted(), self.alpha if self.options.annealed else None)
@@ -189,6 +192,13 @@ class AutoSparse:
                 self._follow(progress, self.options.target)
             self._hold_floors()
             self.seen = self.densities()
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Let W̃ be the parameters from now on: weights train on, without thresholds."""
+        for name, gate in self.gates.items():
+            self.original(name).copy_(self.layers[name].weight)
+            gate.frozen = True
 
     def remove(self) -> nn.Module:
         """Leave W̃ as the layers' weights, without thresholds; the object is of no use afterwards."""

@@ -29,21 +29,23 @@ class Record(Hook):
     """Counts a run's multiply-adds update by update; stands after the method's hook.
 
     - method: the hook of a sparse method; None for a dense net.
-    - input_shape: of one example.
+    - batch_size: examples in an update; input_shape: of one example.
 
-    Columns, MACs per example:
+    Columns:
 
     - sparsity: share of zeros over the weights of the method's layers.
-    - inference_macs: a forward pass with the zeros as they are now.
-    - train_macs: mean over the updates so far of forward, data gradient and weight gradient, each without what it
-      does not need: a weight gradient that is used everywhere is counted dense.
-    - train_macs_formula: 2 f_S + f_D, the published count for methods with a dense weight gradient, whether or
-      not all of it was used.
+    - inference_macs: a forward pass on one example, without the zeros that the weights have now.
+    - train_macs: training so far: forward, data gradient and weight gradient, each without what it does not need;
+      a weight gradient that is used everywhere is counted dense.
+    - train_macs_formula: the same by 2 f_S + f_D, the published count for methods with a dense weight gradient,
+      whether or not all of it was used.
     - density:<layer>: share of non-zero weights of each of the method's layers.
     """
 
-    def __init__(self, method: Sparsifying | None, input_shape: tuple[int, ...] = IMAGE) -> None:
-        self.method, self.input_shape = method, input_shape
+    def __init__(
+        self, method: Sparsifying | None, *, batch_size: int, input_shape: tuple[int, ...] = IMAGE
+    ) -> None:
+        self.method, self.batch_size, self.input_shape = method, batch_size, input_shape
         self.forward_sum = self.gradient_sum = 0.0
         self.updates = 0
         self.last: tuple[Step, Macs] | None = None
@@ -67,14 +69,15 @@ class Record(Hook):
     def epoch_end(self, epoch: int) -> dict[str, float]:
         """The columns."""
         densities = {} if self.method is None else self.method.densities()
-        forward, gradient = (total / max(1, self.updates) for total in (self.forward_sum, self.gradient_sum))
         return {
             "sparsity": layers.sparsity(densities, {n: self.sizes[n] for n in densities})
             if densities
             else 0.0,
             "inference_macs": round(self.ledger.forward(densities)),
-            "train_macs": round(2 * forward + gradient),
-            "train_macs_formula": round(dense_gradient(forward, self.ledger.forward_macs)),
+            "train_macs": round(self.batch_size * (2 * self.forward_sum + self.gradient_sum)),
+            "train_macs_formula": round(
+                self.batch_size * dense_gradient(self.forward_sum, self.updates * self.ledger.forward_macs)
+            ),
             **{f"density:{name}": share for name, share in densities.items()},
         }
 
