@@ -53,38 +53,115 @@ def token_mask(lengths: Tensor, longest: int) -> Tensor:
 class Recurrence(nn.Module):
     """An LSTM layer (Hochreiter & Schmidhuber 1997, with forget gates), written out step by step.
 
-    Every product is an F.linear call. The cell is that of torch.nn.LSTM with one bias; its gates lie in the
-    order input, forget, output, candidate.
+    The cell is that of torch.nn.LSTM with one bias; its gates lie in the order input, forget, output, candidate.
+    Two directions take each step together, in one product.
 
-    Shapes: (T, B, inputs) → (T, B, size) and the last (hidden, cell) state, each (B, size).
+    - size: of the output; with two directions each has half of it, forward first.
+
+    Shapes: see forward.
     """
 
-    def __init__(self, inputs: int, size: int) -> None:
+    def __init__(self, inputs: int, size: int, directions: int = 1) -> None:
         super().__init__()
-        self.size = size
+        if size % directions:
+            raise ValueError(f"size {size} is no multiple of the {directions} directions")
+        self.directions, self.width = directions, size // directions
         self.input = nn.Linear(inputs, 4 * size)
-        self.recurrent = nn.Linear(size, 4 * size, bias=False)
-        nn.init.zeros_(self.input.bias)
-        # A forget gate that starts open lets gradients through from the first step on (Jozefowicz et al. 2015).
-        nn.init.ones_(self.input.bias[size : 2 * size])
-        for weight in (self.input.weight, self.recurrent.weight):
-            for block in weight.data.split(size):
+        self.recurrent = nn.Parameter(torch.empty(directions, self.width, 4 * self.width))
+        for matrix in (self.input.weight.data, *(direction.t() for direction in self.recurrent.data)):
+            for block in matrix.split(self.width):
                 nn.init.xavier_uniform_(block)
+        nn.init.zeros_(self.input.bias)
+        # Forget gates that start open let gradients through from the first step on (Jozefowicz et al. 2015).
+        nn.init.ones_(self.input.bias.data.view(directions, 4, self.width)[:, 1])
 
     def forward(
-        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """All steps from `state` on (zeros if None)."""
-        hidden, cell = state or (x.new_zeros(x.shape[1], self.size),) * 2
+        """All steps from a state on.
+
+        - x: float (T, B, inputs).
+        - state: (hidden, cell) before the first step, each (directions, B, width); zeros if None.
+        - lengths: int64 (B,), where the second direction starts in each sentence; only for two directions.
+
+        Returns (T, B, size) and the state after the last step. What the second direction finds past a
+        sentence's end means nothing.
+        """
+        shares = self.input(x).unflatten(2, (self.directions, -1)).transpose(1, 2)
+        mirror = None if lengths is None else mirrored(lengths, len(x))
+        if mirror is not None:
+            shares = torch.stack([shares[:, 0], _picked(shares[:, 1], mirror)], dim=1)
+        hidden, cell = state or (x.new_zeros(self.directions, x.shape[1], self.width),) * 2
         outputs = []
-        for share in self.input(x).unbind(0):
-            gates = share + self.recurrent(hidden)
-            open_, candidate = gates.split((3 * self.size, self.size), dim=1)
-            enter, keep, leave = torch.sigmoid(open_).chunk(3, dim=1)
+        for share in shares.unbind(0):
+            gates = share + torch.matmul(hidden, self.recurrent)
+            opened, candidate = gates.split((3 * self.width, self.width), dim=2)
+            enter, keep, leave = torch.sigmoid(opened).chunk(3, dim=2)
             cell = torch.addcmul(keep * cell, enter, torch.tanh(candidate))
             hidden = leave * torch.tanh(cell)
             outputs.append(hidden)
-        return torch.stack(outputs), (hidden, cell)
+        found = torch.stack(outputs)
+        if mirror is not None:
+            found = torch.stack([found[:, 0], _picked(found[:, 1], mirror)], dim=1)
+        return found.transpose(1, 2).flatten(2), (hidden, cell)
+
+
+def mirrored(lengths: Tensor, longest: int) -> Tensor:
+    """Int64 (longest, B): the step at which each sentence, run backwards, has its token; padding stays."""
+    steps = torch.arange(longest, device=lengths.device)[:, None]
+    return torch.where(steps < lengths, lengths - 1 - steps, steps)
+
+
+def _picked(x: Tensor, steps: Tensor) -> Tensor:
+    """Rows of x (T, B, C) at other steps (T, B)."""
+    return x.gather(0, steps.unsqueeze(2).expand_as(x))
+
+
+class LibraryRecurrence(nn.Module):
+    """The function of a Recurrence by torch's own LSTM: what one fused call costs.
+
+    Nothing that emulates rounding can see into it.
+
+    - layer: whose weights are taken over.
+
+    Shapes: as of Recurrence.
+    """
+
+    def __init__(self, layer: Recurrence) -> None:
+        super().__init__()
+        both = layer.directions == 2
+        self.library = nn.LSTM(layer.input.in_features, layer.width, bidirectional=both)
+
+        def ordered(rows: Tensor) -> Tensor:
+            enter, keep, leave, candidate = rows.chunk(4)
+            return torch.cat([enter, keep, candidate, leave])
+
+        with torch.no_grad():
+            weights, biases = (t.chunk(layer.directions) for t in (layer.input.weight, layer.input.bias))
+            for i, suffix in enumerate(("_l0", "_l0_reverse")[: layer.directions]):
+                getattr(self.library, f"weight_ih{suffix}").copy_(ordered(weights[i]))
+                getattr(self.library, f"bias_ih{suffix}").copy_(ordered(biases[i]))
+                getattr(self.library, f"weight_hh{suffix}").copy_(ordered(layer.recurrent[i].t()))
+                getattr(self.library, f"bias_hh{suffix}").zero_()
+
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """All steps from a state on; zeros past a sentence's end where lengths are given."""
+        if lengths is None:
+            found, after = self.library(x, state)
+            return found, after
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
+        states, after = self.library(packed, state)
+        return nn.utils.rnn.pad_packed_sequence(states, total_length=len(x))[0], after
+
+
+def with_fused_recurrence(model: nn.Module) -> nn.Module:
+    """The model itself, changed: every Recurrence in it is now a LibraryRecurrence."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Recurrence):
+            model.set_submodule(name, LibraryRecurrence(module))
+    return model
 
 
 class AdditiveAttention(nn.Module):
@@ -131,7 +208,7 @@ class GNMT(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(symbols, size)
-        self.ahead, self.back = Recurrence(size, size // 2), Recurrence(size, size // 2)
+        self.both = Recurrence(size, size, directions=2)
         self.encoder = nn.ModuleList(Recurrence(size, size) for _ in range(layers - 1))
         self.first = Recurrence(size, size)
         self.attention = AdditiveAttention(size, units)
@@ -149,12 +226,7 @@ class GNMT(nn.Module):
         """The source as vectors; see Translator."""
         mask = token_mask(lengths, source.shape[1])
         x = self.dropout(self.embedding(source.t()))
-        # Place t of a mirrored sentence of n tokens holds token n - 1 - t; padding stays where it is.
-        times = torch.arange(source.shape[1], device=source.device)
-        mirror = torch.where(mask, lengths[:, None] - 1 - times, times).t().unsqueeze(2)
-        back = self.back(x.gather(0, mirror.expand_as(x)))[0]
-        back = back.gather(0, mirror.expand_as(back))
-        y = x + torch.cat([self.ahead(x)[0], back], dim=2)
+        y = x + self.both(x, lengths=lengths)[0]
         for layer in self.encoder:
             y = y + layer(self.dropout(y))[0]
         return Memory(y.transpose(0, 1), mask.unsqueeze(1))
