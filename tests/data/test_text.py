@@ -269,7 +269,6 @@ def bible(word: str) -> dict[str, bytes]:
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
     pytest.importorskip("sentencepiece")
-    monkeypatch.setattr(sources, "NEEDED", 1000)
     monkeypatch.setattr(shutil, "which", lambda _: None)
     packages, good, bibles = [], [], []
     for name, word in (("es", "verso"), ("en", "verse")):
@@ -368,6 +367,13 @@ def test_without_packages_and_apt_the_message_says_what_to_do(small: Small):
     assert "es_1.0-1_all.deb is not there" in message
     assert "apt-get download es=1.0-1 needs apt-get" in message
     assert "data/README.md says what to put into" in message
+
+
+def test_the_room_that_is_asked_for_is_the_texts(small: Small, monkeypatch: pytest.MonkeyPatch):
+    usage = shutil.disk_usage(small.raw.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=29_000_000))
+    with pytest.raises(LeandnnError, match="29 MB free, but text needs 30 MB"):
+        small.fetch()
 
 
 def test_apt_fetches_what_is_missing(small: Small, monkeypatch: pytest.MonkeyPatch):

