@@ -540,7 +540,7 @@ def two_files(folder: Path, source: bytes, target: bytes) -> tuple[Path, Path]:
 
 
 def test_ones_own_files_are_paired_line_by_line(tmp_path: Path):
-    files = two_files(tmp_path, b"Bad CAB\r\na b\n", b"cab  bad\nhead")
+    files = two_files(tmp_path, b"\xef\xbb\xbfBad CAB\r\na b\n", b"cab  bad\nhead")
     pairs = load_files(*files, LETTERS)
     assert pairs.texts() == (["bad cab", "a b"], ["cab bad", "head"])
     assert pairs.vocabulary is LETTERS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ def load_files(
 def _lines(path: Path) -> list[str]:
     """Normalised lines; a line ends at a line feed, with or without a carriage return, alone."""
     try:
-        data = path.read_bytes()
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise LeandnnError(
             f"{relative(path)} cannot be read ({error.strerror}): give a text file, one sentence a line"
