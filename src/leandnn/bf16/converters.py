@@ -156,7 +156,8 @@ class _Output(torch.autograd.Function):
         ctx.gradient = gradient
         if convert is None:
             return y.view_as(y)
-        if y._is_view():  # autograd would have to rebuild the view's history, and refuses for custom operators
+        # Not in place for a view: autograd would rebuild its history, and refuses to for custom operators.
+        if y._is_view():
             return convert(y)
         ctx.mark_dirty(y)
         return convert(y, y)

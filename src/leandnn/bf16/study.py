@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from leandnn.bf16.domains import vision
+from leandnn.bf16.domains import recommendation, vision
 from leandnn.train.study import Comparison
 
-COMPARISONS: dict[str, Comparison] = {**vision.COMPARISONS}
+COMPARISONS: dict[str, Comparison] = {
+    **vision.COMPARISONS,
+    **recommendation.COMPARISONS,
+}
