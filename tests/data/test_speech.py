@@ -131,6 +131,39 @@ def test_an_epoch_depends_on_its_number_and_the_seed_alone():
         assert sorted(t for batch in epoch for t in batch) == sorted(data.texts)
 
 
+def test_an_augmented_epoch_moves_and_masks_bands_and_is_the_same_when_resumed():
+    data = made_up(80)
+    plain, augmented = Batches(data, 16, seed=0), Batches(data, 16, seed=0, augment=True)
+    shifts, masked = set(), set()
+    first = list(augmented.epoch(1))
+    for whole, moved in zip(plain.epoch(1), first, strict=True):
+        assert whole.texts == moved.texts
+        for i, length in enumerate(whole.frames.tolist()):
+            before, after = whole.features[i, :length], moved.features[i, :length]
+            assert (moved.features[i, length:] == 0).all()
+            kept = (after != 0).any(0)
+            masked.add(MELS - int(kept.sum()))
+            gone = (~kept).nonzero().squeeze(1)
+            assert len(gone) == 0 or len(gone) == int(gone.max() - gone.min()) + 1  # side by side
+            bands = torch.arange(MELS)
+            fits = [
+                shift
+                for shift in range(-2, 3)
+                if torch.equal(before[:, (bands + shift).clamp(0, MELS - 1)][:, kept], after[:, kept])
+            ]
+            assert len(fits) == 1
+            shifts.add(fits[0])
+    assert shifts == {-2, -1, 0, 1, 2}
+    assert masked == {0, 1, 2, 3, 4, 5, 6}
+    again = Batches(data, 16, seed=0, augment=True)
+    for one, other in zip(first[3:], again.epoch(1, 3), strict=True):
+        assert torch.equal(one.features, other.features)
+    differs = [torch.equal(a.features, b.features) for a, b in zip(first, augmented.epoch(2), strict=True)]
+    assert not any(differs)
+    for one, other in zip(plain.evaluation(9), augmented.evaluation(9), strict=True):
+        assert torch.equal(one.features, other.features)
+
+
 def test_the_first_epoch_goes_from_short_to_long_and_batches_are_of_like_lengths():
     batches = Batches(made_up(), 4, seed=0)
     first = torch.cat([b.frames for b in batches.epoch(0)])

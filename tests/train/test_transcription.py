@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from leandnn.bf16 import Policy
 from leandnn.bf16.hook import Emulation
-from leandnn.data.speech import ALPHABET, MELS, WORDS, Utterances, encode
+from leandnn.data.speech import ALPHABET, MELS, Utterances, encode
 from leandnn.errors import LeandnnError
 from leandnn.models.speech import DeepSpeech
 from leandnn.train.loop import train
@@ -84,14 +84,16 @@ class Averaged(nn.Module):
 
 
 def letters(count: int, seed: int) -> Utterances:
-    """Each letter is two loud frames in a band of its own and two quiet ones; texts are one digit word."""
+    """Each of six letters is two loud frames in bands of its own, wider than augmentation moves them, and two
+    quiet ones; texts are words of four letters.
+    """
     generator = torch.Generator().manual_seed(seed)
-    texts = [WORDS[int(torch.randint(10, (1,), generator=generator))] for _ in range(count)]
-    parts = []
-    for text in texts:
-        part = torch.randint(0, 40, (4 * len(text), MELS), generator=generator, dtype=torch.uint8)
-        for i, place in enumerate(encode(text)):
-            part[4 * i : 4 * i + 2, place] = 255
+    texts, parts = [], []
+    for word in torch.randint(6, (count, 4), generator=generator).tolist():
+        part = torch.randint(0, 40, (16, MELS), generator=generator, dtype=torch.uint8)
+        for i, letter in enumerate(word):
+            part[4 * i : 4 * i + 2, 6 * letter + 4 : 6 * letter + 6] = 255
+        texts.append("".join("abcdef"[letter] for letter in word))
         parts.append(part)
     frames = torch.tensor([len(part) for part in parts])
     return Utterances(torch.cat(parts), frames, tuple(texts), ("x",) * count)

@@ -146,12 +146,23 @@ class Batches:
     The first epoch goes from short to long (DeepSpeech2's SortaGrad, arXiv 1512.02595, section 3.3). In the
     others, utterances are shuffled, those of sixteen batches are sorted by length, and the batches of all
     are shuffled. The utterances left over after the last whole batch sit the epoch out.
+
+    - augment: in an epoch, every utterance's spectrum is moved by up to two bands up or down, as by a shorter or
+      longer vocal tract (after Jaitly and Hinton 2013), and up to six bands side by side are set to its mean
+      (SpecAugment's frequency masking, Park et al. 2019, arXiv 1904.08779). Training voices are few.
     """
 
     POOL = 16  # batches
+    SHIFT, WIDEST = 2, 6  # bands
 
     def __init__(
-        self, utterances: Utterances, batch_size: int, *, seed: int, device: torch.device | str = "cpu"
+        self,
+        utterances: Utterances,
+        batch_size: int,
+        *,
+        augment: bool = False,
+        seed: int,
+        device: torch.device | str = "cpu",
     ) -> None:
         if not 1 <= batch_size <= len(utterances):
             raise LeandnnError(
@@ -160,6 +171,7 @@ class Batches:
         if seed < 0:
             raise LeandnnError(f"the seed is {seed}, expected 0 or more")
         self.utterances, self.batch_size, self.seed = utterances, batch_size, seed
+        self.augment = augment
         self._device = torch.device(device)
         self._features = utterances.features.to(self._device)
         self._ends = utterances.frames.cumsum(0)
@@ -183,7 +195,26 @@ class Batches:
             raise LeandnnError(
                 f"epoch {index}, step {start} is not in the data: an epoch has {len(self)} steps"
             )
-        return (self.batch(chosen) for chosen in self._plan(index)[start:])
+        if not self.augment:
+            return (self.batch(chosen) for chosen in self._plan(index)[start:])
+        return self._augmented(index, start)
+
+    def _augmented(self, index: int, start: int) -> Iterator[Batch]:
+        generator = _generator(self.seed, index, 1)  # _plan draws from (seed, index)
+        shape = len(self), self.batch_size, 1
+        shifts = torch.randint(-self.SHIFT, self.SHIFT + 1, shape, generator=generator)
+        widths = torch.randint(0, self.WIDEST + 1, shape, generator=generator)
+        lowest = torch.randint(0, MELS, shape, generator=generator)
+        bands = torch.arange(MELS)
+        # The outermost bands are repeated where the spectrum moves away from an end.
+        sources = (bands + shifts).clamp(0, MELS - 1)
+        kept = (bands < lowest) | (bands >= lowest + widths)
+        plan = self._plan(index)
+        for step in range(start, len(self)):
+            batch = self.batch(plan[step])
+            source = sources[step, :, None].to(self._device).expand_as(batch.features)
+            moved = batch.features.gather(2, source).mul_(kept[step, :, None].to(self._device))
+            yield Batch(moved, batch.frames, batch.texts)
 
     def _plan(self, index: int) -> list[Tensor]:
         """The utterances of each batch of an epoch."""

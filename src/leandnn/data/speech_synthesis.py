@@ -28,6 +28,7 @@ from leandnn.data.prepared import Bytes, verify, write_prepared
 from leandnn.data.speech import DIGITS, LONGEST, NO_DIGIT, WORDS, Digits
 from leandnn.data.speech_features import log_mel
 from leandnn.errors import LeandnnError
+from leandnn.files import must_be_writable
 from leandnn.paths import relative
 
 SHORTEST = 3  # digits of an utterance
@@ -211,7 +212,7 @@ def tensors(dataset: Digits, seed: int = 0, *, quiet: bool = True) -> dict[str, 
 
 
 def fetch(*, prepared: Path = paths.PREPARED, quiet: bool = False) -> Path:
-    """Make `prepared/digits.safetensors` (about half a minute) unless it is there and whole.
+    """Make `prepared/digits.safetensors` (a quarter of a minute) unless it is there and whole.
 
     LeandnnError as `speaking`, or where the file cannot be written.
     """
@@ -225,10 +226,10 @@ def fetch(*, prepared: Path = paths.PREPARED, quiet: bool = False) -> Path:
         if not quiet:
             print(f"{relative(target)} is there and its digests are right", flush=True)
         return target
+    must_be_writable(prepared)
     threads = torch.get_num_threads()
-    torch.set_num_threads(
-        1
-    )  # an utterance is too short to be shared: threads would only wait for one another
+    # An utterance is too short to be shared: threads would only wait for one another.
+    torch.set_num_threads(1)
     try:
         made = tensors(DIGITS, quiet=quiet)
     finally:

@@ -14,7 +14,7 @@ class SmallAlexNet(nn.Module):
 
     - channels: of the five convolutions.
     - hidden: width of the two hidden linear layers.
-    - dropout: share of a linear layer's inputs that is zeroed in training.
+    - dropout: share of a linear layer's inputs that is zeroed in training; AlexNet's 0.5 is for many more epochs.
     - classes: outputs.
 
     Shapes: (N, 3, 32, 32) float32 → logits (N, classes). With the defaults 452,794 parameters.
@@ -25,7 +25,7 @@ class SmallAlexNet(nn.Module):
         channels: tuple[int, int, int, int, int] = (16, 48, 64, 64, 64),
         hidden: int = 256,
         *,
-        dropout: float = 0.5,
+        dropout: float = 0.2,
         classes: int = 10,
     ) -> None:
         super().__init__()

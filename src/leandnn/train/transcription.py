@@ -22,7 +22,7 @@ class Transcription:
     - build_model: makes the net, called as net(features, frames) → (logits (T, B, symbols), lengths (B,)),
       such as models.speech.DeepSpeech (torch is seeded by the loop).
     - train, test: utterances in memory; see speech.load and speech_folder.load_folder.
-    - batch_size, seed, device: of the training batches.
+    - batch_size, seed, device: of the training batches, which are augmented (see speech.Batches).
 
     Metrics: test_wer (word errors per word of the truth), test_cer (character errors per character), both
     over the whole test set and at least 0, and test_loss (nats per character).
@@ -39,7 +39,7 @@ class Transcription:
         device: str,
     ) -> None:
         self.build_model = build_model
-        self.train_batches = speech.Batches(train, batch_size, seed=seed, device=device)
+        self.train_batches = speech.Batches(train, batch_size, augment=True, seed=seed, device=device)
         self.test_batches = speech.Batches(test, 1, seed=seed, device=device)
 
     def build(self) -> nn.Module:
