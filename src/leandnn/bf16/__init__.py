@@ -2,5 +2,6 @@
 
 from leandnn.bf16.emulate import emulate
 from leandnn.bf16.policy import Policy, Rounding
+from leandnn.bf16.sites import rounding_sites
 
-__all__ = ["Policy", "Rounding", "emulate"]
+__all__ = ["Policy", "Rounding", "emulate", "rounding_sites"]
