@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from leandnn.bf16.domains import recommendation, vision
+from leandnn.bf16.domains import recommendation, speech, vision
 from leandnn.train.study import Comparison
 
 COMPARISONS: dict[str, Comparison] = {
     **vision.COMPARISONS,
+    **speech.COMPARISONS,
     **recommendation.COMPARISONS,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,21 @@ ARMS = {"fp32": ("FP32", "-"), "bf16": ("BF16, emulated", "--")}
 SCALES = {"laptop": ("o", "#56B4E9"), "desk": ("D", figures.COLOURS["bf16"])}  # marker and colour
 
 
+# Comparison → net and data, metric, axis. The laptop's five come first.
+NETS = {
+    "vision": ("SmallResNet, CIFAR-10", "test_accuracy", "test accuracy"),
+    "speech": ("DeepSpeech2-type, spoken digits", "test_wer", "word error rate"),
+    "language": ("GNMT-type, translation", "test_loss", "test loss, nats a token"),
+    "generative": ("DC-GAN, CIFAR-10", "test_frechet_distance", "Fréchet distance, own features"),
+    "recommendation": ("DLRM, made-up clicks", "test_log_loss", "test log loss, nats"),
+    "alexnet": ("AlexNet-type, CIFAR-10", "test_accuracy", "test accuracy"),
+    "transformer": ("Transformer, translation", "test_loss", "test loss, nats a token"),
+    "super_resolution": ("SR-GAN-type, CIFAR-10", "test_psnr", "PSNR, dB"),
+    "deep_cross": ("Deep & Cross, made-up clicks", "test_log_loss", "test log loss, nats"),
+}
+LAPTOP = tuple(NETS)[:5]
+
+
 @dataclass(frozen=True)
 class Domain:
     """One net of the study: its title, the axis of its metric, and its runs (see runs.load)."""
@@ -30,6 +46,11 @@ class Domain:
     label: str
     final: pd.DataFrame
     history: pd.DataFrame
+
+
+def load(runs_dir: Path | str) -> list[Domain]:
+    """The laptop's five domains, from the pipeline's runs."""
+    return [Domain(*NETS[name], *runs.load(Path(runs_dir) / "bf16" / name)) for name in LAPTOP]
 
 
 def curves(domains: Sequence[Domain], note: str = "") -> Figure:

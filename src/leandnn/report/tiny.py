@@ -39,9 +39,16 @@ def classification(
         for arm in arms:
             made = trial(arm, seed, train, test)
             result = loop.train(made.task, made.settings, made.hooks)
-            parameters = sum(p.numel() for p in result.model.parameters())
             finals.append(
-                {"arm": arm, "seed": seed, **result.metrics, "steps": result.steps, "parameters": parameters}
+                {
+                    "arm": arm,
+                    "seed": seed,
+                    **result.metrics,
+                    **{f"train_loss@{row['step']:.0f}": row["train_loss"] for row in result.trace},
+                    "steps": result.steps,
+                    "parameters": sum(p.numel() for p in result.model.parameters()),
+                    "failure": result.failure,
+                }
             )
             histories.append(pd.DataFrame(result.history).assign(arm=arm, seed=seed))
     final = pd.DataFrame(finals).sort_values(["arm", "seed"], ignore_index=True)
