@@ -17,9 +17,14 @@ def parameter(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(*shape, generator=torch.Generator().manual_seed(0)))
 
 
-def test_levels_follow_the_cubic_schedule_one_after_another():
-    windows = coarse_first(2)
-    assert windows == ((0.0, 0.5), (0.5, 1.0))
+def test_coarse_levels_come_first():
+    assert coarse_first(1) == ((0.0, 1.0),)
+    assert coarse_first(2) == ((0.0, 0.6), (0.4, 1.0))
+    assert coarse_first(3) == ((0.0, 0.6), (0.2, 0.8), (0.4, 1.0))
+
+
+def test_levels_follow_the_cubic_schedule_within_their_windows():
+    windows = ((0.0, 0.5), (0.5, 1.0))
     assert densities_at(DENSITIES, windows, 0.0) == (1.0, 1.0)
     assert densities_at(DENSITIES, windows, 0.25) == (1 - prune.cubic(0.5, 0.5), 1.0)
     assert densities_at(DENSITIES, windows, 0.5) == (0.5, 1.0)
@@ -48,7 +53,7 @@ def test_blocks_are_only_ever_lost_large_ones_first(saliency: str, share: str):
         whole = mask.reshape(2, 16, 6, 12).any((1, 3))
         expected = densities_at(DENSITIES, coarse_first(2), i / 10)
         assert whole.sum() == np.floor(expected[0] * 12 + 0.5)
-        if i <= 5:
+        if i <= 4:
             assert (
                 mask.reshape(2, 16, 6, 12).all((1, 3)).sum() == whole.sum()
             )  # nothing inside them is lost yet

@@ -63,11 +63,14 @@ def pattern_of(name: str, rows: int, columns: int, sparsity: float) -> Pattern:
 
 
 class Bench:
-    """One case: its matrices, the calls of ours, and the check of every call's result against float64."""
+    """One case: its matrices, the calls of ours, and the check of every call's result against float64.
 
-    def __init__(self, case: Case) -> None:
+    - pattern: of the weight, that of the case's name (see pattern_of) if None.
+    """
+
+    def __init__(self, case: Case, pattern: Pattern | None = None) -> None:
         self.case = case
-        self.pattern = pattern_of(case.pattern, case.M, case.K, case.sparsity)
+        self.pattern = pattern or pattern_of(case.pattern, case.M, case.K, case.sparsity)
         generator = torch.Generator().manual_seed(1)
         dtype = DTYPES[case.dtype]
         self.plan = Plan(self.pattern.panels)

@@ -14,7 +14,7 @@ from leandnn.blocksparse.pattern import Pattern, Size
 from leandnn.blocksparse.saliency import keep_top, weight_scores
 from leandnn.train.task import Hook
 
-Select = Callable[[nn.Parameter, float], Pattern]
+Select = Callable[[Tensor, float], Pattern]
 """A layer's weight, with its gradient, and how far pruning is, in (0, 1] → the pattern of the survivors."""
 
 
@@ -40,7 +40,7 @@ def prunable(model: nn.Module) -> dict[str, nn.Module]:
 def unstructured(sparsity: float, saliency: str = "l1") -> Select:
     """Single weights: of every layer the same share, those of the highest scores (saliency.weight_scores)."""
 
-    def select(weight: nn.Parameter, share: float) -> Pattern:
+    def select(weight: Tensor, share: float) -> Pattern:
         scores = weight_scores(weight, saliency, gradient=weight.grad)
         count = max(1, round((1 - cubic(sparsity, share)) * scores.numel()))
         return Pattern.unstructured(keep_top(scores.numpy().reshape(1, -1), count).reshape(scores.shape))
@@ -54,7 +54,7 @@ def blocks(block: Size, sparsity: float, saliency: str = "l1") -> Select:
     What it returns raises ValueError for a layer that such blocks do not divide.
     """
 
-    def select(weight: nn.Parameter, share: float) -> Pattern:
+    def select(weight: Tensor, share: float) -> Pattern:
         scores = weight_scores(weight, saliency, gradient=weight.grad)
         (rows, columns), (height, width) = scores.shape, block
         if rows % height or columns % width:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from leandnn.blocksparse import baselines
 from leandnn.blocksparse.footprint import Footprint
+from leandnn.blocksparse.prune import Select
 from leandnn.data import cifar
 from leandnn.params import TrainBudget
 from leandnn.train.study import Comparison, Trial
@@ -45,6 +46,12 @@ SWEEP = tuple(
 )
 
 
+def select(arm: str) -> Select:
+    """The rule by which an arm other than "dense" is pruned: a pattern's name, at 87.5 % or with _<percent>."""
+    pattern, _, percent = arm.partition("_")
+    return baselines.selection(pattern, PERCENT[percent] if percent else baselines.SPARSITY)
+
+
 def trial(
     arm: str,
     seed: int,
@@ -55,13 +62,10 @@ def trial(
     threads: int = 1,
     device: str = "cpu",
 ) -> Trial:
-    """An arm on given images: "dense", or a pattern's name, at 87.5 % or with _<percent>."""
-    pattern, _, percent = arm.partition("_")
-    if arm == "dense":
-        hooks: tuple[Hook, ...] = (Footprint(batch_size=baselines.BATCH),)
-    else:
-        sparsity = PERCENT[percent] if percent else baselines.SPARSITY
-        hooks = baselines.pruning(baselines.selection(pattern, sparsity))
+    """An arm on given images: "dense", or one that `select` knows."""
+    hooks: tuple[Hook, ...] = (Footprint(batch_size=baselines.BATCH),)
+    if arm != "dense":
+        hooks = baselines.pruning(select(arm))
     return baselines.trial(seed, train, test, epochs=epochs, hooks=hooks, threads=threads, device=device)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor
 
 from leandnn.blocksparse import Pattern
 from leandnn.blocksparse.prune import Select, cubic
@@ -17,8 +17,14 @@ Window = tuple[float, float]
 
 
 def coarse_first(levels: int) -> tuple[Window, ...]:
-    """Windows of equal length, one level after another."""
-    return tuple((i / levels, (i + 1) / levels) for i in range(levels))
+    """Windows that overlap, the coarsest level's from 0 to 0.6, the smallest blocks' from 0.4 to 1.
+
+    One level takes all the time.
+    """
+    if levels == 1:
+        return ((0.0, 1.0),)
+    lag = 0.4 / (levels - 1)
+    return tuple((round(i * lag, 9), round(0.6 + i * lag, 9)) for i in range(levels))
 
 
 def densities_at(densities: Sequence[float], windows: Sequence[Window], progress: float) -> tuple[float, ...]:
@@ -53,7 +59,7 @@ def gradual(
             f"windows are {spans}, expected {len(densities)}, one for each density, with 0 ≤ start < end ≤ 1"
         )
 
-    def select(weight: nn.Parameter, progress: float) -> Pattern:
+    def select(weight: Tensor, progress: float) -> Pattern:
         return hierarchical(
             weight,
             blocks,
