@@ -96,6 +96,9 @@ def test_zeros_of_thresholds_masks_and_block_sparse_layers_are_seen_alike():
     assert masked.densities["2"] == block_sparse.densities["2"] == pytest.approx(density)
     assert masked.inference_macs == block_sparse.inference_macs == masked.forward({"2": density})
     assert masked.forward_macs == block_sparse.forward_macs
+    with torch.no_grad():
+        net[2].values.zero_()
+    assert flops.ledger(net, (3, 8, 8)).densities["2"] == pytest.approx(density), "stored, so multiplied"
     learned = small()
     sparse = AutoSparse(learned, exclude=("0", "4"), init=-2.5)
     assert flops.ledger(learned, (3, 8, 8)).densities["2"] == sparse.densities()["2"] < 1

@@ -145,7 +145,9 @@ def test_a_layer_that_falls_under_its_threshold_is_reported_and_held():
     with torch.no_grad():
         sparse.gates["7"].score.fill_(20.0)  # T almost 1, far above every weight
     assert sparse.densities()["7"] == 0
-    with pytest.warns(UserWarning, match="layer 7 fell under the threshold: it is held at 2 of 2304 weights"):
+    with pytest.warns(
+        UserWarning, match="0 weights of layer 7 are above its threshold: it is held at 2 of 2304"
+    ):
         sparse.update(0.1)
     assert round(sparse.densities()["7"] * 2304) == target.kept_at_least(2304) == 2
     kept, sizes = net[7].weight != 0, sparse.original("7").abs()

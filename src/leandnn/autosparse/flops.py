@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -144,9 +144,13 @@ def ledger(model: nn.Module, input_shape: Sequence[int]) -> Ledger:
 
     Raises ValueError for a model that does not take such an input.
     """
-    if any(isinstance(module, BlockSparse) for module in model.modules()):
-        model = to_dense(copy.deepcopy(model))  # the same zeros, in layers that torch can count
-    return Ledger(tuple(macs.count(model, input_shape)))
+    stored = {n: m.pattern.density for n, m in model.named_modules() if isinstance(m, BlockSparse)}
+    if (
+        stored
+    ):  # the same product in layers that torch can count; a stored weight is multiplied even if it is zero
+        model = to_dense(copy.deepcopy(model))
+    counted = macs.count(model, input_shape)
+    return Ledger(tuple(replace(layer, density=stored.get(layer.name, layer.density)) for layer in counted))
 
 
 # --- the published formulas -------------------------------------------------------------------------------

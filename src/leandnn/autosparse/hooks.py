@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,14 +27,12 @@ class Learned(Hook):
     def __init__(self, options: Options) -> None:
         self.options = options
         self.masked_gradient = self.returned = self.fell = 0.0
-        self._kept: dict[str, Tensor] = {}
 
     def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Put the thresholds on, and give them to the optimizer."""
         self.sparse = AutoSparse(model, self.options)
         optimizer.add_param_group({"params": self.sparse.parameters(), "weight_decay": self.options.decay})
         self._used = self._current = self._now()
-        self._kept = self._masks()
 
     def before_update(self, progress: float) -> None:
         """Add DST's penalty; see what reaches masked weights."""
@@ -43,11 +42,11 @@ class Learned(Hook):
 
     def after_update(self, progress: float) -> None:
         """Set α, enforce target and floors."""
-        self._used, alpha = self._current, self.sparse.alpha
+        self._used, alpha, before = self._current, self.sparse.alpha, self.sparse.kept
         self.sparse.update(progress)
-        looked = self.sparse.updates % self.options.every == 0
+        looked = self.sparse.kept is not before
         if looked:
-            self._see_masks()
+            self._see_masks(before)
         if looked or (alpha > 0 and self.sparse.alpha == 0):
             self._current = self._now()
 
@@ -81,14 +80,13 @@ class Learned(Hook):
     def state_dict(self) -> dict[str, Any]:
         """The method's state, and what was seen last."""
         seen = {k: getattr(self, k) for k in ("masked_gradient", "returned", "fell")}
-        return {"sparse": self.sparse.state_dict(), "seen": seen, "kept": self._kept}
+        return {"sparse": self.sparse.state_dict(), "seen": seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of state_dict; the model's state is loaded beforehand."""
         self.sparse.load_state_dict(state["sparse"])
         for name, value in state["seen"].items():
             setattr(self, name, value)
-        self._kept = {name: mask.to(self._kept[name].device) for name, mask in state["kept"].items()}
         self._used = self._current = self._now()
 
     def _now(self) -> Step:
@@ -100,21 +98,17 @@ class Learned(Hook):
         return Step(seen, dict.fromkeys(seen, reached) if reached < 1 else None)
 
     @torch.no_grad()
-    def _masks(self) -> dict[str, Tensor]:
-        return {name: layer.weight != 0 for name, layer in self.sparse.layers.items()}
-
     def _see_gradients(self) -> None:
         masked = total = 0.0
-        for name, kept in self._masks().items():
+        for name, layer in self.sparse.layers.items():
             gradient = self.sparse.original(name).grad
             if gradient is not None:
                 square = gradient.square()
                 total += float(square.sum())
-                masked += float((square * ~kept).sum())
+                masked += float((square * (layer.weight == 0)).sum())
         self.masked_gradient = (masked / total) ** 0.5 if total else 0.0
 
-    def _see_masks(self) -> None:
-        now, numbers = self._masks(), sum(mask.numel() for mask in self._kept.values())
-        self.returned = sum(int((now[n] & ~kept).sum()) for n, kept in self._kept.items()) / numbers
-        self.fell = sum(int((kept & ~now[n]).sum()) for n, kept in self._kept.items()) / numbers
-        self._kept = now
+    def _see_masks(self, before: Mapping[str, Tensor]) -> None:
+        now, numbers = self.sparse.kept, sum(mask.numel() for mask in before.values())
+        self.returned = sum(int((now[n] & ~kept).sum()) for n, kept in before.items()) / numbers
+        self.fell = sum(int((kept & ~now[n]).sum()) for n, kept in before.items()) / numbers

@@ -140,8 +140,11 @@ class AutoSparse:
             self.gates[name] = gate
         self.updates = 0
         self.at_floor: set[str] = set()
-        self.seen = self.densities()  # at the last look
         self.began = self.sparsity()
+        # At the last look: which weights are above the threshold (flat masks), and their share, by layer.
+        self.kept: dict[str, Tensor] = {}
+        self.seen: dict[str, float] = {}
+        self._look(0.0, None)
 
     @property
     def alpha(self) -> float:
@@ -188,10 +191,7 @@ class AutoSparse:
         self.updates += 1
         if self.updates % self.options.every == 0:
             self._check()
-            if self.options.target is not None:
-                self._follow(progress, self.options.target)
-            self._hold_floors()
-            self.seen = self.densities()
+            self._look(progress, self.options.target)
 
     @torch.no_grad()
     def freeze(self) -> None:
@@ -214,12 +214,14 @@ class AutoSparse:
             "began": self.began,
             "at_floor": sorted(self.at_floor),
             "seen": self.seen,
+            "kept": self.kept,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of state_dict; the model's state is loaded beforehand."""
         self.updates, self.began = state["updates"], state["began"]
         self.at_floor, self.seen = set(state["at_floor"]), state["seen"]
+        self.kept = {name: mask.to(self.kept[name].device) for name, mask in state["kept"].items()}
         for gate in self.gates.values():
             gate.alpha = state["alpha"]
 
@@ -232,37 +234,42 @@ class AutoSparse:
                     f"{gate.score.detach().flatten()[:3].tolist()}), expected finite numbers: lower the learning rate"
                 )
 
-    def _distances(self) -> list[Tensor]:
-        soft = self.options.threshold == "soft"
-        return [target.distances(self.original(n), g.score, soft) for n, g in self.gates.items()]
-
-    def _follow(self, progress: float, wanted: float) -> None:
-        now = target.ramp(progress, self.began, wanted, self.options.reached)
-        shift = target.shift_for(self._distances(), now)
-        if not math.isfinite(shift):
-            raise LeandnnError(
-                f"a sparsity of {now:.4%} cannot be reached after {self.updates} updates: more than {1 - now:.4%} of "
-                "the weights are 1 or larger, thresholds are below 1; lower the learning rate, or let the target be "
-                "reached later"
-            )
-        for gate in self.gates.values():
-            gate.shift.fill_(shift)
-
     @torch.no_grad()
-    def _hold_floors(self) -> None:
-        """Lower the scores of layers that keep too little, so that their largest weights are above."""
+    def _look(self, progress: float, wanted: float | None) -> None:
+        """Shift the thresholds to where the target wants them, hold the floors, and note which weights are kept."""
         soft = self.options.threshold == "soft"
-        for name, share in self.densities().items():
-            weight, gate = self.original(name), self.gates[name]
-            least = target.kept_at_least(weight.numel())
-            if round(share * weight.numel()) >= least:
-                continue
-            above = target.distances(weight, gate.score, soft) - gate.shift
-            gate.score.sub_((-above.topk(least).values[-1]).clamp(min=0) + 1e-4)
-            if name not in self.at_floor:
-                self.at_floor.add(name)
-                warnings.warn(
-                    f"all but {share:.4%} of layer {name} fell under the threshold: it is held at {least} of "
-                    f"{weight.numel()} weights",
-                    stacklevel=3,
+        distances = {n: target.distances(self.original(n), g.score, soft) for n, g in self.gates.items()}
+        shift = float(next(iter(self.gates.values())).shift)
+        if wanted is not None:
+            now = target.ramp(progress, self.began, wanted, self.options.reached)
+            shift = target.shift_for(list(distances.values()), now)
+            if not math.isfinite(shift):
+                raise LeandnnError(
+                    f"a sparsity of {now:.4%} cannot be reached after {self.updates} updates: more than {1 - now:.4%} "
+                    "of the weights are 1 or larger, thresholds are below 1; lower the learning rate, or let the "
+                    "target be reached later"
                 )
+            for gate in self.gates.values():
+                gate.shift.fill_(shift)
+        self.kept = {name: distance > shift for name, distance in distances.items()}
+        counts = torch.stack([mask.sum() for mask in self.kept.values()]).tolist()  # one wait for the device
+        for (name, mask), count in zip(self.kept.items(), counts, strict=True):
+            least = target.kept_at_least(mask.numel())
+            if count < least:
+                self._hold(name, distances[name] - shift, least, count)
+        self.seen = {
+            name: max(count, target.kept_at_least(mask.numel())) / mask.numel()
+            for (name, mask), count in zip(self.kept.items(), counts, strict=True)
+        }
+
+    def _hold(self, name: str, above: Tensor, least: int, count: int) -> None:
+        """Lower a layer's scores so that its `least` largest weights are above the threshold."""
+        lower = -above.topk(least).values[-1] + 1e-4
+        self.gates[name].score.sub_(lower)
+        self.kept[name] = above + lower > 0
+        if name not in self.at_floor:
+            self.at_floor.add(name)
+            warnings.warn(
+                f"{count} weights of layer {name} are above its threshold: it is held at {least} of {above.numel()}",
+                stacklevel=4,
+            )

@@ -1,7 +1,7 @@
 """The two learned thresholds, each one autograd function: forward and backward of a weight in a few passes.
 
-Both are called in every forward pass on every weight, so nothing is kept that can be had again, and no
-intermediate of the formulas below is a tensor of its own.
+Both are called in every forward pass on every weight, so they take few passes over it, and those that torch
+vectorises: a mask is |sign(W̃)|, a choice between g and α g by a mask is lerp(mask · g, g, α).
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class _SoftThreshold(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         weight, out, threshold = ctx.saved_tensors
         (gradient,) = gradients
-        gradient = torch.where(out != 0, gradient, gradient * ctx.alpha)
+        gradient = torch.lerp(out.sign().abs_().mul_(gradient), gradient, ctx.alpha)
         dropped = int(ctx.backward_sparsity * weight.numel())
         if dropped:
             above = weight.abs() - threshold
             gradient = gradient * (above > above.flatten().kthvalue(dropped).values)
-        toward = _summed_to(gradient * weight.sign(), threshold.shape)
+        toward = _summed_to(weight.sign().mul_(gradient), threshold.shape)
         return gradient, -toward * threshold * (1 - threshold), None, None
 
 
@@ -98,6 +98,6 @@ class _StepThreshold(torch.autograd.Function):
         if ctx.alpha is None:
             of_weight = gradient * ((above > 0) + weight.abs() * slope)
         else:
-            gradient = torch.where(above > 0, gradient, gradient * ctx.alpha)
+            gradient = torch.lerp((above > 0) * gradient, gradient, ctx.alpha)
             of_weight = gradient * (1 + weight.abs() * slope)
         return of_weight, -_summed_to(gradient * weight * slope, threshold.shape), None
