@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from leandnn.bf16.domains import language, recommendation, speech, vision
+from leandnn.bf16.domains import (
+    alexnet,
+    generative,
+    language,
+    recommendation,
+    speech,
+    super_resolution,
+    transformer,
+    vision,
+)
 from leandnn.train.study import Comparison
 
 COMPARISONS: dict[str, Comparison] = {
-    **vision.COMPARISONS,
-    **speech.COMPARISONS,
-    **language.COMPARISONS,
-    **recommendation.COMPARISONS,
+    name: comparison
+    for domain in (
+        vision,
+        speech,
+        language,
+        generative,
+        recommendation,
+        alexnet,
+        transformer,
+        super_resolution,
+    )
+    for name, comparison in domain.COMPARISONS.items()
 }
