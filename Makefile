@@ -40,7 +40,7 @@ bench:
 	@cd "$(ROOT)" && tools/setup && for name in train-step rounding panels sparse-step; do leandnn bench $$name --reference; done
 
 reference:
-	@cd "$(ROOT)" && tools/setup && dvc repro --quiet data && leandnn reference all --profile desk --minutes "$${MINUTES:-600}"
+	@cd "$(ROOT)" && tools/setup && dvc repro --quiet data-cifar10 data-clicks data-digits data-text train-features && leandnn reference all --profile desk --minutes "$${MINUTES:-600}"
 
 # Ends with the path of the page to open; needs no network and no server to be read.
 site:

@@ -335,8 +335,8 @@ def test_a_pipeline_whose_dvc_is_killed_ends_as_if_unbroken_and_up_to_date(
     demo_notebook(repository)
     code = repository / "src" / "leandnn"
     shutil.copytree(paths.PACKAGE, code, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    train = read_yaml(REPOSITORY / "dvc.yaml")["stages"]["train-bf16"]
-    pipeline(repository, {"train-bf16": train, "strip": STRIP})
+    train = read_yaml(REPOSITORY / "dvc.yaml")["stages"]["train-bf16-vision"]
+    pipeline(repository, {"train-bf16-vision": train, "strip": STRIP})
 
     def check() -> None:
         assert digests(repository) == unbroken.digests
