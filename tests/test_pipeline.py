@@ -102,7 +102,8 @@ def test_a_comparisons_code_holds_all_that_its_modules_import_of_the_package_but
         "__init__.py",
     }
     for name, comparison in comparisons(paper).items():
-        for entry in (e for e in comparison.code if e.endswith(".py")):
+        # What features.py trains is read as a file, whose digest counts.
+        for entry in (e for e in comparison.code if e.endswith(".py") and e != "train/features.py"):
             for module in imported(ROOT / "src" / "leandnn" / entry):
                 known = any(module == e or module.startswith(f"{e}/") for e in comparison.code)
                 assert known or Path(module).name in aside or module in SOURCES, (
