@@ -131,6 +131,18 @@ def test_linear_takes_inputs_of_any_dimensions(dims):
     assert torch.allclose(y, F.linear(x, layer.weight, layer.bias), atol=0.05)
 
 
+@pytest.mark.parametrize("policy", [PAPER, Policy.stochastic()], ids=["paper", "stochastic"])
+def test_an_empty_batch_goes_through_and_back(policy: Policy):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2))
+    x = torch.empty(0, 3, 4, 4, requires_grad=True)
+    with emulate(net, policy):
+        y = net(x)
+    y.sum().backward()
+    assert y.shape == (0, 2)
+    assert x.grad.shape == x.shape
+    assert all(not p.grad.any() for p in net.parameters())
+
+
 def test_linear_as_one_node_gives_the_bits_of_the_three_nodes_of_any_other_product():
     layer, x = nn.Linear(7, 5), torch.randn(6, 7, requires_grad=True)
     dy = torch.randn(6, 5)
