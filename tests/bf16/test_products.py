@@ -1,4 +1,4 @@
-"""Which calls are products, which of their factors are weights, and what is refused."""
+"""Which calls are products, and which of their factors are weights."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from leandnn.bf16 import Policy, emulate
-from leandnn.bf16.mode import EmulationMode
 from leandnn.blocksparse import BlockSparseConv2d, BlockSparseLinear, Pattern
-from leandnn.errors import LeandnnError
 from leandnn.kernels import round_to
 
 PAPER = Policy.paper()
@@ -23,9 +20,6 @@ def is_bf16(x: Tensor) -> bool:
 
 def q(x: Tensor) -> Tensor:
     return round_to(x.detach(), "bf16")
-
-
-# --- factors and results -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -175,9 +169,6 @@ def test_backward_inside_the_block_gives_the_same_gradients():
     assert all(torch.equal(a, b) for a, b in zip(inside, outside, strict=True))
 
 
-# --- embeddings --------------------------------------------------------------------------------------------
-
-
 def test_the_papers_policy_leaves_embedding_tables_alone():
     table = nn.Embedding(10, 4)
     with emulate(table, PAPER):
@@ -221,156 +212,6 @@ def test_a_bag_with_scales_is_refused():
         )
 
 
-# --- recurrent layers and attention ------------------------------------------------------------------------
-
-
-def flat(out: object) -> list[Tensor]:
-    if isinstance(out, Tensor):
-        return [out]
-    return [] if out is None else [t for part in out for t in flat(part)]
-
-
-def written_out(model: nn.Module, *inputs: object) -> tuple[list[Tensor], list[Tensor]]:
-    """A model's results by torch, and by the emulation's own way of writing it out, nothing rounded."""
-    with EmulationMode(model, Policy.fp32(), 0):
-        own = model(*inputs)
-    return flat(model(*inputs)), flat(own)
-
-
-SEQUENCE = torch.linspace(-1, 1, 7 * 3 * 5).sin().view(7, 3, 5)
-
-
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False, "batch_first": True}],
-    ids=["plain", "two layers, two ways", "no bias, batch first"],
-)
-@pytest.mark.parametrize("packed", [False, True])
-def test_recurrent_layers_written_out_are_torchs(kind, options, packed: bool):
-    layer, x = kind(5, 6, **options), SEQUENCE
-    if packed:
-        lengths = (
-            torch.tensor([2, 7, 4]) if not options.get("batch_first") else torch.tensor([3, 1, 3, 2, 2, 1, 1])
-        )
-        x = pack_padded_sequence(x, lengths, options.get("batch_first", False), enforce_sorted=False)
-    torchs, own = written_out(layer, x)
-    assert len(torchs) == len(own)
-    for a, b in zip(torchs, own, strict=True):
-        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6) if a.is_floating_point() else torch.equal(a, b)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: nn.LSTMCell(5, 6),
-        lambda: nn.GRUCell(5, 6, bias=False),
-        lambda: nn.RNNCell(5, 6),
-        lambda: nn.RNNCell(5, 6, nonlinearity="relu"),
-        lambda: nn.RNN(5, 6, nonlinearity="relu"),
-    ],
-)
-def test_cells_written_out_are_torchs(make):
-    torchs, own = written_out(make(), SEQUENCE[0])
-    for a, b in zip(torchs, own, strict=True):
-        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.filterwarnings("ignore:LSTM with projections")
-def test_a_projected_lstm_written_out_is_torchs():
-    torchs, own = written_out(nn.LSTM(5, 6, proj_size=4, num_layers=2, bidirectional=True), SEQUENCE)
-    for a, b in zip(torchs, own, strict=True):
-        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-def test_dropout_stands_between_recurrent_layers_in_training_alone():
-    layer = nn.LSTM(5, 6, num_layers=2, dropout=0.5)
-    with EmulationMode(layer, Policy.fp32(), 0):
-        first, second = layer(SEQUENCE)[0], layer(SEQUENCE)[0]
-        layer.eval()
-        kept = layer(SEQUENCE)[0]
-    assert not torch.allclose(first, second, atol=1e-4)
-    assert torch.allclose(kept, layer(SEQUENCE)[0], atol=1e-6)
-
-
-@pytest.mark.parametrize("make", [lambda: nn.LSTM(5, 6), lambda: nn.GRU(5, 6), lambda: nn.LSTMCell(5, 6)])
-def test_every_product_of_a_recurrent_layer_is_rounded(make):
-    layer = make()
-    x = (SEQUENCE if isinstance(layer, nn.RNNBase) else SEQUENCE[0]).clone().requires_grad_()
-    plain = flat(layer(x))[0]
-    with emulate(layer, PAPER):
-        y = flat(layer(x))[0]
-    assert 1e-6 < float((y - plain).detach().abs().max()) < 0.02
-    y.sum().backward()
-    assert is_bf16(x.grad)
-    assert not any(is_bf16(p.grad) for p in layer.parameters() if p.grad.any())
-
-
-MASKS = {
-    "none": {},
-    "causal": {"is_causal": True},
-    "added": {"attn_mask": torch.linspace(-2, 2, 36).view(6, 6)},
-    "boolean": {"attn_mask": torch.ones(6, 6, dtype=torch.bool).triu()},
-    "nothing to look at": {"attn_mask": torch.ones(6, 6, dtype=torch.bool).tril(-1)},
-    "scaled": {"scale": 0.3},
-}
-
-
-@pytest.mark.parametrize("name", MASKS)
-def test_attention_written_out_is_torchs(name: str):
-    x, y, z = (torch.randn(2, 4, 6, 8) for _ in range(3))
-    expected = F.scaled_dot_product_attention(x, y, z, **MASKS[name])
-    with EmulationMode(nn.Identity(), Policy.fp32(), 0):
-        found = F.scaled_dot_product_attention(x, y, z, **MASKS[name])
-    assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_grouped_attention_written_out_is_torchs():
-    x, y = torch.randn(2, 4, 6, 8), torch.randn(2, 2, 6, 8)
-    expected = F.scaled_dot_product_attention(x, y, y, enable_gqa=True)
-    with EmulationMode(nn.Identity(), Policy.fp32(), 0):
-        assert torch.allclose(F.scaled_dot_product_attention(x, y, y, enable_gqa=True), expected, atol=1e-5)
-
-
-def test_attention_is_rounded_as_the_same_products_written_by_hand():
-    x, y, z = (torch.randn(2, 6, 8) for _ in range(3))
-    with emulate(nn.Identity(), PAPER):
-        found = F.scaled_dot_product_attention(x, y, z)
-        scores = torch.matmul(x, y.transpose(1, 2)) * 8**-0.5
-        by_hand = torch.matmul(torch.softmax(scores, -1), z)
-    assert torch.equal(found, by_hand)
-    assert is_bf16(found)
-
-
-@pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: nn.MultiheadAttention(8, 2, add_bias_kv=True, add_zero_attn=True),
-        lambda: nn.MultiheadAttention(8, 2, kdim=8, vdim=8, bias=False),
-    ],
-)
-def test_multi_head_attention_written_out_is_torchs(make, train: bool):
-    x = torch.randn(6, 3, 8)
-    torchs, own = written_out(make().train(train), x, x, x)
-    for a, b in zip(torchs, own, strict=True):
-        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("train", [True, False])
-def test_torchs_transformer_runs_with_every_product_rounded(train: bool):
-    model = nn.Transformer(8, 2, 1, 1, 16, dropout=0.0, batch_first=True).train(train)
-    x = torch.randn(3, 6, 8)
-    torchs, own = written_out(model, x, x)
-    assert torch.allclose(torchs[0], own[0], rtol=1e-4, atol=1e-5)
-    with emulate(model, PAPER):
-        rounded = model(x, x)
-    assert 1e-4 < float((rounded - torchs[0]).detach().abs().max()) < 0.2
-
-
-# --- block-sparse layers -----------------------------------------------------------------------------------
-
-
 def test_block_sparse_layers_round_as_the_dense_layers_of_the_same_weights():
     mask = torch.zeros(16, 32, dtype=torch.bool)
     mask[:8, :16] = mask[8:, 16:] = True
@@ -402,159 +243,3 @@ def test_a_block_sparse_convolution_is_rounded_too():
     assert is_bf16(y)
     assert not is_bf16(plain)
     assert torch.allclose(y, plain, rtol=0.05, atol=0.05)
-
-
-# --- what is refused ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda x, w: F.linear(x.double(), w.double()),
-        lambda x, w: x.half() @ w.t().half(),
-        lambda x, w: F.conv1d(x[None].bfloat16(), w[:, :, None].bfloat16()),
-        lambda x, w: torch.mm(x.to(torch.complex64), w.t().to(torch.complex64)),
-        lambda x, w: F.embedding(torch.tensor([0]), w.double()),
-    ],
-)
-def test_other_dtypes_are_refused_with_both_named(call):
-    x, w = torch.randn(4, 4), torch.randn(4, 4)
-    with (
-        emulate(nn.Identity(), PAPER),
-        pytest.raises(ValueError, match=r"torch\.(\w+), expected torch.float32"),
-    ):
-        call(x, w)
-
-
-@pytest.mark.parametrize("call", [F.linear, lambda x, w: x @ w])
-def test_autocast_inside_is_refused(call):
-    with (
-        emulate(nn.Identity(), PAPER),
-        torch.autocast("cpu", torch.bfloat16),
-        pytest.raises(ValueError, match="autocast"),
-    ):
-        call(torch.randn(4, 4), torch.randn(4, 4))
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda a: torch.ops.aten.mm(a, a),
-        lambda a: torch.ops.aten.mm.default(a, a),
-        lambda a: torch.ops.aten.linear.default(a, a),
-        lambda a: a.addmm_(a, a),
-        lambda a: F.bilinear(a, a, torch.ones(1, 2, 2)),
-        lambda a: torch.tensordot(a, a),
-        lambda a: torch.linalg.multi_dot([a, a]),
-        lambda a: torch.cdist(a, a),
-    ],
-)
-def test_products_without_a_rule_are_refused_rather_than_left_in_fp32(call):
-    with emulate(nn.Identity(), PAPER), pytest.raises(NotImplementedError, match="no rule"):
-        call(torch.ones(2, 2))
-
-
-def test_what_is_missing_is_said_by_torch():
-    with emulate(nn.Identity(), PAPER):
-        for call in (F.linear, torch.matmul, F.embedding, F.embedding_bag):
-            with pytest.raises(TypeError, match=r"missing|required"):
-                call(torch.ones(2, 2))
-
-
-def test_a_nested_emulation_is_refused_and_the_outer_one_goes_on():
-    layer, x = nn.Linear(4, 4), torch.randn(2, 4)
-    with emulate(layer, PAPER):
-        for policy in (PAPER, Policy.fp32()):
-            with pytest.raises(LeandnnError, match="inside another"), emulate(layer, policy):
-                pass
-        assert is_bf16(layer(x))
-    with (
-        emulate(layer, Policy.fp32()),
-        pytest.raises(LeandnnError, match="inside another"),
-        emulate(layer, PAPER),
-    ):
-        pass
-    assert not is_bf16(layer(x))
-
-
-# --- exempt layers -----------------------------------------------------------------------------------------
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
-        self.head = nn.Linear(6, 3)
-        self.scores = Scores()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scores(self.head(self.body(x)))
-
-
-class Scores(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ x.t()
-
-
-def roles(model: Net, policy: Policy, x: Tensor) -> dict[str, bool]:
-    """Whether each layer's result came out rounded."""
-    rounded = {}
-    names = {"body.0": model.body[0], "body.1": model.body[1], "head": model.head, "scores": model.scores}
-    handles = [
-        module.register_forward_hook(lambda m, a, y, name=name: rounded.update({name: is_bf16(y)}))
-        for name, module in names.items()
-    ]
-    with emulate(model, policy):
-        model(x)
-    for handle in handles:
-        handle.remove()
-    return rounded
-
-
-@pytest.mark.parametrize(
-    "exempt, fp32",
-    [
-        ((), set()),
-        (("head",), {"head"}),
-        (("body",), {"body.0", "body.1"}),
-        (("body.*", "scores"), {"body.0", "body.1", "scores"}),
-    ],
-)
-def test_exempt_modules_stay_fp32_with_all_below_them(exempt, fp32):
-    found = roles(Net(), Policy(weights="bf16", activations_out="bf16", exempt=exempt), torch.randn(4, 6))
-    assert {name for name, rounded in found.items() if not rounded} == fp32
-
-
-def test_the_weight_of_an_exempt_module_is_exempt_in_functional_calls_too():
-    model, x = Net(), torch.randn(4, 6)
-    head, body = model.head.weight, model.body[0].weight
-
-    def calls() -> list[Tensor]:
-        return [F.linear(x, head), x @ head.t(), F.linear(x, body)]
-
-    plain = calls()
-    with emulate(model, Policy(weights="bf16", exempt=("head",))):
-        found = calls()
-    assert [torch.equal(a, b) for a, b in zip(found, plain, strict=True)] == [True, True, False]
-
-
-def test_an_exempt_name_that_no_module_has_is_an_error_naming_those_there_are():
-    words = r"'fc' does not exist, the model has: body, body.0"
-    with pytest.raises(ValueError, match=words), emulate(Net(), Policy(weights="bf16", exempt=("fc",))):
-        pass
-    with emulate(nn.Identity(), PAPER):
-        pass  # the failed one has left nothing behind
-
-
-def test_the_model_comes_out_untouched_of_an_exception():
-    model, x = Net(), torch.randn(4, 6)
-    plain = model(x)
-    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
-    state = {k: v.clone() for k, v in model.state_dict().items()}
-    policy = Policy(weights="bf16", activations_out="bf16", exempt=("head",))
-    with pytest.raises(RuntimeError), emulate(model, policy):
-        model.head(torch.randn(4, 7))
-    assert torch.equal(model(x), plain)
-    assert hooks == [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
-    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
-    assert roles(model, policy, x) == {"body.0": True, "body.1": True, "head": False, "scores": True}
