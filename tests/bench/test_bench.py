@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,8 @@ import torch
 
 from leandnn import bench
 from leandnn.bench import rounding, rounding_peers, timing, train_step
+from leandnn.bf16.domains import vision
+from leandnn.data import cifar
 from leandnn.errors import LeandnnError
 from leandnn.kernels import Format, round_to
 
@@ -34,7 +35,7 @@ def test_a_row_has_the_schema_and_its_rate_is_at_the_median():
 
 def test_results_are_written_with_the_machine_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rows = [
-        timing.row("train-step", {"batch": 1}, impl, 1, [0.1] * 20, 1.0, "images")
+        timing.row("train-step", {"net": "a", "batch": 1}, impl, 1, [0.1] * 20, 1.0, "images")
         for impl in ("leandnn", "torch.fp32")
     ]
     monkeypatch.setattr(train_step, "rows", lambda quick: rows)
@@ -46,11 +47,13 @@ def test_results_are_written_with_the_machine_card(tmp_path: Path, monkeypatch: 
     assert written["rows"] == [dict(r) for r in rows]
 
 
-def test_the_bench_refuses_to_measure_a_wrong_or_an_unrounded_step(monkeypatch: pytest.MonkeyPatch):
-    train_step._check()
-    monkeypatch.setattr(train_step, "_emulated", lambda model: nullcontext())
-    with pytest.raises(LeandnnError, match="nothing was rounded"):
-        train_step._check()
+def test_the_bench_refuses_to_measure_an_unrounded_step(monkeypatch: pytest.MonkeyPatch):
+    images = cifar.synthetic("train", 256), cifar.synthetic("test", 20)
+    monkeypatch.setattr(train_step, "trial", lambda name, arm: vision.trial(arm, 0, *images, epochs=1))
+    train_step.check("vision")
+    monkeypatch.setattr(train_step, "trial", lambda name, arm: vision.trial("fp32", 0, *images, epochs=1))
+    with pytest.raises(LeandnnError, match="vision: .* nothing was rounded"):
+        train_step.check("vision")
 
 
 def test_the_rounding_bench_refuses_to_measure_wrong_bits(monkeypatch: pytest.MonkeyPatch):

@@ -174,17 +174,17 @@ def test_without_time_nothing_is_started_twice_and_the_rest_is_named(leandnn: Ru
 
 
 @pytest.mark.slow
-def test_parameters_travel_as_json_and_the_package_needs_only_torch_and_numpy(leandnn: Run, repository: Path):
+def test_parameters_travel_as_json_and_the_package_needs_few_libraries(leandnn: Run, repository: Path):
     small_desk(repository)
     (repository / "params.json").write_text(leandnn("params").stdout)
     (repository / "params.yaml").unlink()
-    # Everything but torch, torchvision, numpy, pillow, our sources and the standard library is hidden.
+    # Everything but torch, torchvision, numpy, pillow, safetensors, SciPy, our sources and the standard library is hidden.
     site = repository / "hide" / "sitecustomize.py"
     site.parent.mkdir()
     site.write_text(
         "import sys\n"
         "class Hide:\n"
-        "    names = {'tqdm', 'ruamel', 'seaborn', 'psutil', 'safetensors', 'dvc', 'papermill'}\n"
+        "    names = {'tqdm', 'ruamel', 'seaborn', 'psutil', 'dvc', 'papermill'}\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        asked = 'importlib.util' in sys._getframe(2).f_code.co_filename  # torch lists what it may trace\n"
         "        if not asked and (name.split('.')[0] in self.names or name == 'leandnn.kernels._native'):\n"

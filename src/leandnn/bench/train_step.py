@@ -44,7 +44,7 @@ NETS = {
     "deep_cross": ("DeepAndCross", "clicks"),
 }
 TARGET = 1.25  # emulated step over FP32 step
-REPEATS, QUICK_REPEATS = 60, 20
+REPEATS, QUICK_REPEATS = 25, 20
 QUICK = ("vision", "speech", "recommendation")
 PEERS = ("pychop", "qtorch")
 BF16 = Format(exponent_bits=8, mantissa_bits=7)
@@ -75,6 +75,7 @@ class Step:
             group["lr"] = 1e-4  # so that sixty updates of one batch stay ordinary numbers
 
     def gradients(self) -> list[Tensor]:
+        """The gradients of one forward and backward pass."""
         self.optimizer.zero_grad(set_to_none=True)
         with ExitStack() as stack:
             stack.enter_context(self.context())

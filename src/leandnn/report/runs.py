@@ -55,7 +55,11 @@ def _frames(runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> tuple[pd.
 def trace(final: pd.DataFrame) -> pd.DataFrame:
     """The training loss at fixed steps, from the final metrics: columns arm, seed, step, train_loss."""
     steps = [name for name in final.columns if name.startswith("train_loss@")]
-    long = final.melt(["arm", "seed"], steps, var_name="step", value_name="train_loss").dropna()
+    long = (
+        final[["arm", "seed", *steps]]
+        .melt(["arm", "seed"], var_name="step", value_name="train_loss")
+        .dropna()
+    )
     return long.assign(step=long.step.str.removeprefix("train_loss@").astype(int)).sort_values(
         ["arm", "seed", "step"], ignore_index=True
     )

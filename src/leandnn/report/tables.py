@@ -113,12 +113,13 @@ def train_step(root: Path) -> str:
     """What emulation costs, from bench-train-step.json, peers included."""
 
     def rows_of(content: Any) -> list[list[str]]:
-        fp32 = next(r["median_s"] for r in content["rows"] if r["impl"] == "torch.fp32")
+        fp32 = {r["case"]["net"]: r["median_s"] for r in content["rows"] if r["impl"] == "torch.fp32"}
         return [
             [
+                f"{r['case']['net']}, {r['case']['batch']} {r['unit']}",
                 "**leandnn, BF16 emulated**" if r["impl"] == "leandnn" else f"`{r['impl']}`",
                 f"{r['median_s'] * 1e3:.1f} ms ({r['p25_s'] * 1e3:.1f} to {r['p75_s'] * 1e3:.1f})",
-                f"{r['median_s'] / fp32:.2f}",
+                f"{r['median_s'] / fp32[r['case']['net']]:.2f}",
                 f"{math.floor(r['rate']):,}",
                 str(r["n"]),
                 machine(content["machine"]),
@@ -127,10 +128,11 @@ def train_step(root: Path) -> str:
         ]
 
     head = [
-        "one training step, batch 128, one thread",
+        "one training step, one thread",
+        "",
         "median (quartiles)",
         "to FP32",
-        "images/s",
+        "examples/s",
         "n",
         "machine",
     ]

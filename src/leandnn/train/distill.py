@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from leandnn.train.task import Task
 
-
 TEMPERATURE, WEIGHT = 4.0, 0.9  # in the range that is usual for CIFAR since Hinton et al.
 
 
