@@ -168,7 +168,7 @@ def _lanes(slots: Slots, tables: list[tuple[Ints, Ints]], narrow: bool) -> tuple
     row_begin = np.concatenate([[0], after])[(ends - slots.counts)]
     before = after - first - second - row_begin[owner]  # bits of the row consumed before the slot
 
-    # Bits of each row from a whole word on, with two words behind that a lane may take and not use up.
+    # Bits of each row from a whole word on, with room behind for a word that a lane takes and does not use up.
     bits = np.concatenate([[0], after])[ends] - row_begin
     room = bits // 16 + 3
     base = np.cumsum(room) - room
@@ -177,28 +177,18 @@ def _lanes(slots: Slots, tables: list[tuple[Ints, Ints]], narrow: bool) -> tuple
     words = _pack(advance_words[slots.advances], first, at, 16, size)
     words += _pack(weight_words[slots.weights], second, at + first, 16, size)
 
-    # A lane that has consumed c bits takes words until it has taken c // 16 + 2.
-    taken = [before // 16 + 2] if narrow else [before // 16 + 2, (before + first) // 16 + 2]
-    moments = np.stack(taken, 1).reshape(-1)  # one or two a slot
+    # A lane that has consumed c bits has taken ceil(c / 16) + 1 words: at least 16 bits more.
+    taken = [before] if narrow else [before, before + first]
     per_slot = len(taken)
-    is_first = np.repeat(step == 0, per_slot)
-    if per_slot == 2:
-        is_first[1::2] = False
-    previous = np.concatenate([[0], moments[:-1]])
-    previous[is_first] = 0
-    moment = np.repeat(step, per_slot) * per_slot
-    if per_slot == 2:
-        moment[1::2] += 1
-    lane_of = np.repeat(rank[owner], per_slot)
-    owner_of = np.repeat(owner, per_slot)
-    new = np.flatnonzero(moments > previous)
-    starts = np.flatnonzero(is_first)
-    word = np.concatenate([moments[new] - 1, np.zeros(starts.size, np.int64)])
-    # The first of a row's two first words is taken by all lanes before the second: moment -1.
-    when = np.concatenate([moment[new], np.full(starts.size, -1)])
-    lane = np.concatenate([lane_of[new], lane_of[starts]])
-    source = base[np.concatenate([owner_of[new], owner_of[starts]])] + word
-    sequence = np.lexsort((lane, when, lane // LANES))
+    words_taken = -(-np.stack(taken, 1).reshape(-1) // 16) + 1
+    previous = np.concatenate([[0], words_taken[:-1]])
+    previous[np.flatnonzero(step == 0) * per_slot] = 0
+    new = np.flatnonzero(words_taken > previous)
+    slot = new // per_slot
+    lane = rank[owner[slot]]
+    moment = step[slot] * per_slot + new % per_slot
+    source = base[owner[slot]] + words_taken[new] - 1
+    sequence = np.lexsort((lane, moment, lane // LANES))
     groups = -(-rows // LANES)
     offsets = np.concatenate([[0], np.cumsum(np.bincount(lane // LANES, minlength=groups))])
     return _offsets(offsets), words[source[sequence]].astype("<u2").view(np.uint8)

@@ -6,10 +6,10 @@ slot cannot bridge. Advances and weights have a canonical Huffman code each (cod
 
 Two layouts of the same slots, whose groups decode alone, in any order:
 
-- "lanes": rows sorted by falling count (stably), 64 to a group, one to a lane. All lanes of a group advance together
-  and read one stream of 16-bit words. A lane holds up to 32 bits. Before each slot, in lane order, each lane with
-  slots left and at most 16 bits takes the next word; before the first slot twice. Codes of at most 32 symbols and 8
-  bits ("narrow") need no more; else each lane tops up between the two symbols of a slot, too.
+- "lanes": rows sorted by falling count (stably), 128 to a group, one to a lane. All lanes of a group advance together
+  and read one stream of 16-bit words. Before each slot, in lane order, each lane with slots left and fewer than 16 bits
+  takes the next word. Codes of at most 32 symbols and 8 bits ("narrow") need no more; else lanes take words
+  between the two symbols of a slot, too.
 - "streams": runs of rows in their own order with at most 16384 slots (or one row). A group's advances and then its
   weights are cut into four equal parts (the last may be shorter), each a bit string of whole bytes.
 """
@@ -28,7 +28,7 @@ Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
 LAYOUTS = ("lanes", "streams")
-LANES = 64
+LANES = 128
 STREAMS = 4
 GROUP_SLOTS = 16384
 NARROW_SYMBOLS, NARROW_BITS = 32, 8

@@ -15,7 +15,7 @@ from torch import Tensor
 from leandnn.kernels import dispatch
 from leandnn.kernels.huffman import checksum, reference
 from leandnn.kernels.huffman.encode import Slots
-from leandnn.kernels.huffman.format import Coded, CodedError
+from leandnn.kernels.huffman.format import LANES, Coded, CodedError
 
 TILE = 64  # columns of x that are multiplied by one decoding
 
@@ -87,17 +87,28 @@ def slots(coded: Coded) -> Slots:
     return Slots(coded.counts.astype(np.int64), advances, weights)
 
 
-def symbols(coded: Coded, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-    """All symbols, two a slot, in the order in which they are stored: what decoding alone has to do.
+def symbols_nbytes(coded: Coded) -> int:
+    """Bytes that symbols writes."""
+    if coded.layout == "streams":
+        return 2 * coded.slots
+    return 2 * LANES * int(coded.counts[coded.order[::LANES]].sum(dtype=np.int64))
 
-    - out: where to write them, uint8; a new array if None.
+
+def symbols(coded: Coded, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """All symbols, two a slot, a byte each, in the order in which they are stored: what decoding alone has to do.
+
+    - out: where to write them, uint8 (symbols_nbytes,); a new array if None.
+
+    Order, group by group: of "lanes" for each step and each two neighbouring lanes both advances, then both weights,
+    zeros for lanes whose rows have ended; of "streams" all advances, then all weights.
 
     CodedError for broken streams, but for rows that lead out of the matrix: columns are not computed.
     """
+    size = symbols_nbytes(coded)
     if out is None:
-        out = np.empty(2 * coded.slots, np.uint8)
-    elif out.dtype != np.uint8 or out.shape != (2 * coded.slots,) or not out.flags.c_contiguous:
-        raise ValueError(f"out is {out.dtype} {out.shape}, expected uint8 ({2 * coded.slots},)")
+        out = np.empty(size, np.uint8)
+    elif out.dtype != np.uint8 or out.shape != (size,) or not out.flags.c_contiguous:
+        raise ValueError(f"out is {out.dtype} {out.shape}, expected uint8 ({size},)")
     own = prepare(coded)
     if own is None:
         out[:] = reference.symbols(coded)

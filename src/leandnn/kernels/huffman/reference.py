@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,29 +42,32 @@ def positions(coded: Coded, found: Slots) -> tuple[Ints, Ints]:
 
 
 def symbols(coded: Coded) -> NDArray[np.uint8]:
-    """All symbols in the order of storage: of each step of a group ("lanes") or of each group ("streams") the
-    advances, then the weights.
-    """
-    found = _lanes(coded) if coded.layout == "lanes" else _streams(coded)
-    group_of_rank = np.repeat(np.arange(coded.groups), np.diff(coded.group_rows))
-    rank = np.empty(coded.rows, np.int64)
-    rank[coded.order] = np.arange(coded.rows)
-    owner = np.repeat(np.arange(coded.rows), found.counts)
-    step = np.arange(owner.size) - (np.cumsum(found.counts) - found.counts)[owner]
-    steps = step if coded.layout == "lanes" else np.zeros_like(step)
-    kind = np.repeat([0, 1], owner.size)
-    keys = (
-        np.tile(step, 2),
-        np.tile(rank[owner], 2),
-        kind,
-        np.tile(steps, 2),
-        np.tile(group_of_rank[rank[owner]], 2),
-    )
-    return np.concatenate([found.advances, found.weights])[np.lexsort(keys)]
+    """All symbols in the order of storage; see ops.symbols."""
+    if coded.layout == "streams":
+        found = _streams(coded)
+        ends = np.concatenate([[0], np.cumsum(found.counts)])[coded.group_rows].tolist()
+        parts = [
+            kind[begin:end]
+            for begin, end in itertools.pairwise(ends)
+            for kind in (found.advances, found.weights)
+        ]
+        return np.concatenate(parts)
+    found = _lanes(coded)
+    begins = np.cumsum(found.counts) - found.counts
+    result = []
+    for group in range(coded.groups):
+        rows = coded.order[group * LANES : (group + 1) * LANES]
+        block = np.zeros((int(found.counts[rows].max()), LANES // 2, 2, 2), np.uint8)
+        for lane, row in enumerate(rows):
+            own = slice(begins[row], begins[row] + found.counts[row])
+            block[: found.counts[row], lane // 2, 0, lane % 2] = found.advances[own]
+            block[: found.counts[row], lane // 2, 1, lane % 2] = found.weights[own]
+        result.append(block.reshape(-1))
+    return np.concatenate(result)
 
 
 class _Lanes:
-    """Bits of all lanes: each at most 32, left-aligned."""
+    """Bits of all lanes: each at most 31, left-aligned in 32."""
 
     def __init__(self, coded: Coded) -> None:
         shape = coded.groups, LANES
@@ -71,8 +76,8 @@ class _Lanes:
         self.bits, self.valid = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
 
     def refill(self, active: NDArray[np.bool_]) -> None:
-        """Lanes that are active and hold at most 16 bits take the next words, in lane order."""
-        need = active & (self.valid <= 16)
+        """Lanes that are active and hold fewer than 16 bits take the next words, in lane order."""
+        need = active & (self.valid < 16)
         place = self.at[:, None] + np.cumsum(need, 1) - 1
         self.at += need.sum(1)
         if (self.at > self.end).any():
@@ -104,8 +109,6 @@ def _lanes(coded: Coded) -> Slots:
     lanes = _Lanes(coded)
     for step in range(int(counts.max())):
         active = step < steps
-        if step == 0:
-            lanes.refill(active)
         lanes.refill(active)
         first = lanes.take(*advance_table, active)
         if not coded.narrow:

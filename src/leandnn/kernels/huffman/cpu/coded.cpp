@@ -12,7 +12,7 @@
 extern "C" {
 extern const HuffmanKernels leandnn_huffman_baseline;
 #if defined(__x86_64__)
-extern const HuffmanKernels leandnn_huffman_avx2, leandnn_huffman_avx512, leandnn_huffman_avx512vbmi;
+extern const HuffmanKernels leandnn_huffman_avx2, leandnn_huffman_avx512;
 #endif
 }
 
@@ -21,9 +21,8 @@ namespace leandnn {
 namespace {
 
 const HuffmanKernels *kernels = &leandnn_huffman_baseline;
-constexpr int lanes_of = HUFFMAN_LANES, block_of = HUFFMAN_SEGMENT;
-constexpr long group_slots = 16384;             // format.py: GROUP_SLOTS
-constexpr int32_t ended = -(int32_t{1} << 30);  // free bits of a lane that takes no more words
+constexpr int lanes_of = HUFFMAN_LANES, block_of = HUFFMAN_BLOCK;
+constexpr long group_slots = 16384;  // format.py: GROUP_SLOTS
 
 [[noreturn]] void refuse(const std::string &what) { throw std::invalid_argument(what); }
 [[noreturn]] void broken(const char *what) { throw std::runtime_error(what); }
@@ -113,9 +112,9 @@ struct Values {
 };
 
 struct Symbols {
-  uint8_t advances[block_of * lanes_of], weights[block_of * lanes_of];
+  uint8_t *out;  // of the block
   void decode(const HuffmanMatrix &m, HuffmanLanes &lanes, int at, int steps, uint32_t) {
-    kernels->symbols(&m, &lanes, steps, advances + at * lanes_of, weights + at * lanes_of);
+    kernels->symbols(&m, &lanes, steps, out + 2 * lanes_of * at);
   }
 };
 
@@ -186,10 +185,10 @@ long Coded::scratch_bytes() const {
   return a_.lanes ? static_cast<long>(sizeof(Values) + sizeof(HuffmanLanes) + sizeof(Words)) : 2 * most_slots_;
 }
 
-// Hands each block of at most HUFFMAN_SEGMENT steps of a group to sink(block, begin, steps), where lane i has
-// steps[i] of them and those before it as many or more; steps[HUFFMAN_LANES] is 0.
+// Decodes the blocks of a group, of at most HUFFMAN_BLOCK steps each, and hands each to sink(begin, steps), where lane
+// i has steps[i] of them and those before it as many or more; steps[HUFFMAN_LANES] is 0.
 template <class Kind, class Sink>
-void Coded::each_block(long group, Sink &&sink) const {
+void Coded::each_block(long group, Kind &block, Sink &&sink) const {
   const HuffmanMatrix &m = *matrix_;
   const long first = group * lanes_of;
   const int rows = static_cast<int>(std::min<long>(lanes_of, a_.rows - first));
@@ -200,20 +199,13 @@ void Coded::each_block(long group, Sink &&sink) const {
 
   const auto *data = reinterpret_cast<const uint16_t *>(a_.data);
   Words words(data + a_.offsets[group], data + a_.offsets[group + 1]);
-  if (words.left() < 2 * active) broken("a group's stream ends before its rows do");
   HuffmanLanes lanes = {};
-  for (int lane = 0; lane < lanes_of; ++lane) lanes.free[lane] = lane < active ? -16 : ended;
-  for (int lane = 0; lane < active; ++lane)
-    lanes.bits[lane] = static_cast<uint32_t>(words.at[lane]) << 16 | words.at[active + lane];
-  words.at += 2 * active;
-
-  Kind block;
   const long step_words = m.peek ? HUFFMAN_STEP_WORDS : 2 * HUFFMAN_STEP_WORDS;
   for (uint32_t begin = 0; active > 0; begin += block_of) {
     int steps[lanes_of + 1] = {};
     for (int lane = 0; lane < active; ++lane)
       steps[lane] = static_cast<int>(std::min<uint32_t>(block_of, counts[lane] - begin));
-    for (int lane = active; lane < lanes_of; ++lane) lanes.free[lane] = ended;
+    for (int lane = active; lane < lanes_of; ++lane) lanes.valid[huffman_place(lane)] = HUFFMAN_ENDED;
     for (int done = 0; done < steps[0];) {
       const int until = steps[active - 1];
       while (done < until) {
@@ -225,16 +217,23 @@ void Coded::each_block(long group, Sink &&sink) const {
         if (!words.ok()) broken("a group's stream ends before its rows do");
         done += now;
       }
-      const uint32_t reached = begin + static_cast<uint32_t>(done);
-      for (int lane = 0; lane < active; ++lane)
-        if (static_cast<uint64_t>(lanes.advanced[lane]) + reached > static_cast<uint64_t>(a_.columns))
-          broken("a row leads out of the matrix");
-      while (active > 0 && counts[active - 1] == reached) lanes.free[--active] = ended;
+      const uint64_t reached = begin + static_cast<uint64_t>(done);
+      for (; active > 0 && counts[active - 1] == reached; --active) {
+        must_be_inside(lanes.advanced[huffman_place(active - 1)] + reached);
+        lanes.valid[huffman_place(active - 1)] = HUFFMAN_ENDED;
+      }
       if (active == 0) break;
     }
-    sink(block, begin, steps);
+    // Columns only grow, and were clamped before anything was read through them: once a block is enough.
+    for (int lane = 0; lane < active; ++lane)
+      must_be_inside(lanes.advanced[huffman_place(lane)] + static_cast<uint64_t>(begin) + static_cast<uint64_t>(steps[0]));
+    sink(begin, steps);
   }
   if (!words.done()) broken("a group's stream goes on after its rows have ended");
+}
+
+void Coded::must_be_inside(uint64_t column) const {
+  if (column > static_cast<uint64_t>(a_.columns)) broken("a row leads out of the matrix");
 }
 
 // Hands the rows of a group to sink(row, advances, weights, slots).
@@ -244,16 +243,21 @@ void Coded::each_row(long group, Sink &&sink) const {
   auto *advances = static_cast<uint8_t *>(scratch.get(static_cast<size_t>(2 * most_slots_ + 1)));
   long slots = 0;
   for (long row = group_rows_[group]; row < group_rows_[group + 1]; ++row) slots += count(row);
-  uint8_t *weights = advances + slots;
-  const uint32_t *offsets = a_.offsets + 2 * HUFFMAN_STREAMS * group;
-  if (kernels->streams(&matrix_->advance, a_.data, offsets, slots, advances) ||
-      kernels->streams(&matrix_->weight, a_.data, offsets + HUFFMAN_STREAMS, slots, weights))
-    broken("a stream ends before or after its rows do");
+  decode_streams(group, slots, advances);
+  const uint8_t *weights = advances + slots;
   for (long row = group_rows_[group]; row < group_rows_[group + 1]; ++row) {
     const long n = count(row);
     sink(row, advances, weights, n);
     advances += n, weights += n;
   }
+}
+
+// The advances of a group, then its weights.
+void Coded::decode_streams(long group, long slots, uint8_t *out) const {
+  const uint32_t *offsets = a_.offsets + 2 * HUFFMAN_STREAMS * group;
+  if (kernels->streams(&matrix_->advance, a_.data, offsets, slots, out) ||
+      kernels->streams(&matrix_->weight, a_.data, offsets + HUFFMAN_STREAMS, slots, out + slots))
+    broken("a stream ends before or after its rows do");
 }
 
 template <class Body>
@@ -274,52 +278,48 @@ void Coded::slots(uint8_t *advances, uint8_t *weights, int threads) const {
       });
       return;
     }
+    uint8_t bytes[2 * lanes_of * block_of];
     long column[lanes_of] = {};
-    each_block<Symbols>(group, [&](const Symbols &block, uint32_t from, const int *steps) {
+    Symbols block{bytes};
+    each_block(group, block, [&](uint32_t from, const int *steps) {
       for (int lane = 0; steps[lane] > 0; ++lane) {
         const long at = begin[order_[group * lanes_of + lane]] + from;
-        for (int step = 0; step < steps[lane]; ++step) {
-          const uint8_t advance = block.advances[step * lanes_of + lane];
-          advances[at + step] = advance;
-          weights[at + step] = block.weights[step * lanes_of + lane];
-          column[lane] += advance + 1;
+        const uint8_t *symbol = bytes + 4 * (lane / 2) + lane % 2;
+        for (int step = 0; step < steps[lane]; ++step, symbol += 2 * lanes_of) {
+          advances[at + step] = symbol[0];
+          weights[at + step] = symbol[2];
+          column[lane] += symbol[0] + 1;
         }
-        if (column[lane] > a_.columns) broken("a row leads out of the matrix");
+        must_be_inside(static_cast<uint64_t>(column[lane]));
       }
     });
   });
 }
 
 void Coded::symbols(uint8_t *out, int threads) const {
-  const std::vector<long> begin = begins();
-  std::vector<long> group_begin{0};
+  std::vector<long> begin{0};
   for (long group = 0; group < groups_; ++group) {
-    long slots = 0;
+    long size = 0;
     if (a_.lanes)
-      for (long i = group * lanes_of; i < std::min(a_.rows, (group + 1) * lanes_of); ++i) slots += count(order_[i]);
+      size = 2 * lanes_of * static_cast<long>(count(order_[group * lanes_of]));
     else
-      slots = begin[group_rows_[group + 1]] - begin[group_rows_[group]];
-    group_begin.push_back(group_begin.back() + 2 * slots);
+      for (long row = group_rows_[group]; row < group_rows_[group + 1]; ++row) size += 2 * count(row);
+    begin.push_back(begin.back() + size);
   }
   each_group(threads, [&](long group) {
-    uint8_t *to = out + group_begin[group];
+    uint8_t *to = out + begin[group];
     if (!a_.lanes) {
-      const long slots = (group_begin[group + 1] - group_begin[group]) / 2;
-      const uint32_t *offsets = a_.offsets + 2 * HUFFMAN_STREAMS * group;
-      if (kernels->streams(&matrix_->advance, a_.data, offsets, slots, to) ||
-          kernels->streams(&matrix_->weight, a_.data, offsets + HUFFMAN_STREAMS, slots, to + slots))
-        broken("a stream ends before or after its rows do");
+      decode_streams(group, (begin[group + 1] - begin[group]) / 2, to);
       return;
     }
-    each_block<Symbols>(group, [&](const Symbols &block, uint32_t, const int *steps) {
-      int active = 0;
-      while (steps[active] > 0) ++active;
-      for (int step = 0; step < steps[0]; ++step) {
-        while (steps[active - 1] <= step) --active;
-        std::memcpy(to, block.advances + step * lanes_of, static_cast<size_t>(active));
-        std::memcpy(to + active, block.weights + step * lanes_of, static_cast<size_t>(active));
-        to += 2 * active;
-      }
+    Symbols block{to};
+    each_block(group, block, [&](uint32_t, const int *steps) {
+      for (int lane = lanes_of - 1; steps[lane] < steps[0]; --lane)
+        for (int step = steps[lane]; step < steps[0]; ++step) {
+          uint8_t *symbol = block.out + 2 * lanes_of * step + 4 * (lane / 2) + lane % 2;
+          symbol[0] = symbol[2] = 0;
+        }
+      block.out += 2 * lanes_of * steps[0];
     });
   });
 }
@@ -341,11 +341,13 @@ void Coded::dense(float *out, int threads) const {
     }
     for (long i = group * lanes_of; i < std::min(a_.rows, (group + 1) * lanes_of); ++i)
       std::memset(out + order_[i] * a_.columns, 0, static_cast<size_t>(a_.columns) * sizeof(float));
-    each_block<Values>(group, [&](const Values &block, uint32_t from, const int *steps) {
+    Values block;
+    each_block(group, block, [&](uint32_t from, const int *steps) {
       for (int lane = 0; steps[lane] > 0; ++lane) {
         float *to = out + order_[group * lanes_of + lane] * a_.columns + from;
-        for (int step = 0; step < steps[lane]; ++step)
-          to[block.columns[step * lanes_of + lane] + step] = block.values[step * lanes_of + lane];
+        const long place = huffman_place(lane);
+        for (long step = 0; step < steps[lane]; ++step)
+          to[block.columns[step * lanes_of + place] + step] = block.values[step * lanes_of + place];
       }
     });
   });
@@ -366,12 +368,14 @@ void Coded::compressed_rows(int32_t *columns, float *values, int threads) const 
       });
       return;
     }
-    each_block<Values>(group, [&](const Values &block, uint32_t from, const int *steps) {
+    Values block;
+    each_block(group, block, [&](uint32_t from, const int *steps) {
       for (int lane = 0; steps[lane] > 0; ++lane) {
         const long at = begin[order_[group * lanes_of + lane]] + from;
+        const int place = huffman_place(lane);
         for (int step = 0; step < steps[lane]; ++step) {
-          columns[at + step] = static_cast<int32_t>(block.columns[step * lanes_of + lane] + from) + step;
-          values[at + step] = block.values[step * lanes_of + lane];
+          columns[at + step] = static_cast<int32_t>(block.columns[step * lanes_of + place] + from) + step;
+          values[at + step] = block.values[step * lanes_of + place];
         }
       }
     });
@@ -398,33 +402,36 @@ void Coded::tile(long group, const float *x, long x_ld, int width, float *y, lon
   }
   const long first = group * lanes_of, rows = std::min<long>(lanes_of, a_.rows - first);
   const int32_t *order = order_.data() + first;
+  Values block;
   if (width == 1 && x_ld == 1) {
     alignas(64) float sums[lanes_of] = {};
-    each_block<Values>(group, [&](const Values &block, uint32_t from, const int *steps) {
-      // Lanes that end in this block are summed up on their own: behind their end lies what is nobody's.
-      int full = 0;
-      while (steps[full] == steps[0]) ++full;
-      float kept[lanes_of];
-      std::copy_n(sums, lanes_of, kept);
-      kernels->dot(block.columns, block.values, steps[0], full, x + from, sums);
-      for (int lane = full; lane < lanes_of; ++lane) sums[lane] = kept[lane];
-      for (int lane = full; steps[lane] > 0; ++lane)
+    each_block(group, block, [&](uint32_t from, const int *steps) {
+      float before[lanes_of];
+      std::copy_n(sums, lanes_of, before);
+      kernels->dot(block.columns, block.values, steps[0], x + from, sums);
+      // Lanes that end within the block are summed up on their own: what lies behind their end is nobody's.
+      for (int lane = lanes_of - 1; steps[lane] < steps[0]; --lane) {
+        const int place = huffman_place(lane);
+        sums[place] = before[place];
         for (int step = 0; step < steps[lane]; ++step) {
-          const int i = step * lanes_of + lane;
-          sums[lane] += block.values[i] * x[from + block.columns[i] + static_cast<uint32_t>(step)];
+          const int i = step * lanes_of + place;
+          sums[place] += block.values[i] * x[from + block.columns[i] + static_cast<uint32_t>(step)];
         }
+      }
     });
-    for (long lane = 0; lane < rows; ++lane) {
-      const float sum = sums[lane] + (bias ? bias[order[lane]] : 0.0f);
+    for (int lane = 0; lane < rows; ++lane) {
+      const float sum = sums[huffman_place(lane)] + (bias ? bias[order[lane]] : 0.0f);
       y[order[lane] * y_ld] = relu ? std::max(sum, 0.0f) : sum;
     }
     return;
   }
   for (long lane = 0; lane < rows; ++lane) begin(order[lane]);
-  each_block<Values>(group, [&](const Values &block, uint32_t from, const int *steps) {
-    for (int lane = 0; steps[lane] > 0; ++lane)
-      kernels->multiply(block.columns + lane, block.values + lane, steps[lane], x + from * x_ld, x_ld, width,
+  each_block(group, block, [&](uint32_t from, const int *steps) {
+    for (int lane = 0; steps[lane] > 0; ++lane) {
+      const int place = huffman_place(lane);
+      kernels->multiply(block.columns + place, block.values + place, steps[lane], x + from * x_ld, x_ld, width,
                         y + order[lane] * y_ld);
+    }
   });
   for (long lane = 0; lane < rows; ++lane) end(order[lane]);
 }
@@ -442,8 +449,10 @@ void select_huffman(const char *isa) {
   kernels = &leandnn_huffman_baseline;
 #if defined(__x86_64__)
   if (name == "avx2") kernels = &leandnn_huffman_avx2;
-  if (name == "avx512")
-    kernels = __builtin_cpu_supports("avx512vbmi") ? &leandnn_huffman_avx512vbmi : &leandnn_huffman_avx512;
+  if (name == "avx512") {
+    const bool registers = __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+    kernels = registers ? &leandnn_huffman_avx512 : &leandnn_huffman_avx2;
+  }
 #endif
 }
 

@@ -36,7 +36,7 @@ class Coded {
 
   // Symbols of all slots, row by row.
   void slots(uint8_t *advances, uint8_t *weights, int threads) const;
-  // The same symbols in the order of storage (what a decoder finds first): the rate of decoding as such.
+  // All symbols in the order of storage; ops.py says which that is.
   void symbols(uint8_t *out, int threads) const;
   // The matrix, rows × columns.
   void dense(float *out, int threads) const;
@@ -52,11 +52,13 @@ class Coded {
 
  private:
   template <class Kind, class Sink>
-  void each_block(long group, Sink &&sink) const;
+  void each_block(long group, Kind &block, Sink &&sink) const;
   template <class Sink>
   void each_row(long group, Sink &&sink) const;
   template <class Body>
   void each_group(int threads, Body &&body) const;
+  void decode_streams(long group, long slots, uint8_t *out) const;
+  void must_be_inside(uint64_t column) const;
   std::vector<long> begins() const;
   uint32_t count(long row) const;
   void tile(long group, const float *x, long x_ld, int width, float *y, long y_ld, const float *bias,
@@ -74,8 +76,6 @@ class Coded {
 
 // Chooses the instruction set of all later calls: "baseline", "avx2" or "avx512".
 void select_huffman(const char *isa);
-// Whether this CPU looks tables up in registers (AVX512_VBMI) and the instruction set in use is "avx512".
-bool has_huffman_registers();
 uint32_t crc32c(const uint8_t *data, long n);
 
 }  // namespace leandnn

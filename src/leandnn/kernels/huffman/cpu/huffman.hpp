@@ -5,52 +5,58 @@
 #include <stdint.h>
 
 enum {
-  HUFFMAN_LANES = 64,
+  HUFFMAN_LANES = 128,
   HUFFMAN_STREAMS = 4,
-  HUFFMAN_LONGEST = 11,          // bits of a code word at most
-  HUFFMAN_TABLE = 1 << 11,       // entries of a table by the next 11 bits
-  HUFFMAN_SEGMENT = 32,          // steps that are decoded before they are multiplied
-  HUFFMAN_STEP_WORDS = 64,       // words that the lanes of a group take at once at most
-  HUFFMAN_SPARE_WORDS = 16,      // words that a decoder may read past those it takes
-  HUFFMAN_TILE = 64,             // columns of x that are multiplied at once
+  HUFFMAN_LONGEST = 11,       // bits of a code word at most
+  HUFFMAN_TABLE = 1 << 11,    // entries of a table by the next 11 bits
+  HUFFMAN_BLOCK = 32,         // steps that are decoded before they are multiplied, at most
+  HUFFMAN_STEP_WORDS = 128,   // words that the lanes of a group take at once at most
+  HUFFMAN_SPARE_WORDS = 32,   // words that a decoder may read past those it takes
+  HUFFMAN_TILE = 64,          // columns of x that are multiplied at once
+  HUFFMAN_ENDED = 1 << 14,    // valid bits of a lane whose row has ended: it takes no word in a block's steps
 };
+
+// Where a lane lies in all arrays by lane: of 32 neighbours those of even number first, then the others. A vector of
+// 32 words that the lanes take then falls apart into two vectors of 16 lanes by masks, without a shuffle.
+constexpr int huffman_place(int lane) { return (lane & ~31) | (lane & 1) << 4 | (lane & 31) >> 1; }
 
 // One code, by the next bits of a stream.
 struct HuffmanTable {
-  alignas(64) uint8_t bytes[256];         // by 7 bits: symbol | length << 5; by 8: symbol | (length - 1) << 5
+  alignas(64) uint8_t bytes[256];               // by 7 bits: symbol | length << 5; by 8: symbol | (length - 1) << 5
   alignas(64) uint32_t entries[HUFFMAN_TABLE];  // by 11 bits: symbol | length << 8
   uint64_t *many;  // by 11 bits: up to 6 symbols in bytes 0 to 5, their bits in byte 6, their number in byte 7
 };
 
 struct HuffmanMatrix {
   long rows, columns;
-  int peek;              // bits of an index into `bytes`, 7 or 8, where both codes are narrow; else 0
+  int peek;  // bits of an index into `bytes`, 7 or 8, where both codes are narrow; else 0
   HuffmanTable advance, weight;
   alignas(64) float codebook[256];
 };
 
-// The lanes of a group. Lane i holds 16 - free[i] bits, left-aligned in bits[i]; it stands at column
-// advanced[i] + (steps done) - 1.
+// The lanes of a group. Each holds `valid` bits, left-aligned in `bits`, and stands at column
+// advanced + (steps done) - 1.
 struct HuffmanLanes {
   alignas(64) uint32_t bits[HUFFMAN_LANES];
-  alignas(64) int32_t free[HUFFMAN_LANES];
+  alignas(64) uint32_t valid[HUFFMAN_LANES];
   alignas(64) uint32_t advanced[HUFFMAN_LANES];
   const uint16_t *at;  // the next word
 };
 
-// One instruction set. The functions on lanes do `steps` steps with the first `active` lanes; the caller sees to it
-// that HUFFMAN_STEP_WORDS words a refill and HUFFMAN_SPARE_WORDS more can be read. Other lanes must have a free[]
-// far below 0: they take no words, and what they decode is nobody's.
+// One instruction set. The functions on lanes do up to HUFFMAN_BLOCK steps; the caller sees to it that
+// HUFFMAN_STEP_WORDS words a refill and HUFFMAN_SPARE_WORDS more can be read, and that lanes whose rows have ended
+// hold HUFFMAN_ENDED bits: they take no words, and what they decode is nobody's.
 struct HuffmanKernels {
-  // columns[step][lane] = min(advanced, limit - step) after it, values[step][lane]; steps up to HUFFMAN_SEGMENT.
-  // `limit` is the last column less the steps done before.
+  // columns[step][place] = min(advanced, limit - step) after it, values[step][place]. `limit` is the last column
+  // less the steps done before.
   void (*segment)(const HuffmanMatrix *, HuffmanLanes *, int steps, uint32_t limit, uint32_t *columns, float *values);
-  // advances[step][lane], weights[step][lane].
-  void (*symbols)(const HuffmanMatrix *, HuffmanLanes *, long steps, uint8_t *advances, uint8_t *weights);
-  // sums[lane] += sum over steps of values · x[columns + step], for the first `active` lanes and maybe more.
-  void (*dot)(const uint32_t *columns, const float *values, int steps, int active, const float *x, float *sums);
-  // y[j] += sum over steps of values[64 * step] · x[(columns[64 * step] + step) * ld + j], j < width <= HUFFMAN_TILE.
-  void (*multiply)(const uint32_t *columns, const float *values, int steps, const float *x, long ld, int width, float *y);
+  // out[step][i]: of lanes 2i and 2i + 1 the advances, then the weights: four bytes.
+  void (*symbols)(const HuffmanMatrix *, HuffmanLanes *, int steps, uint8_t *out);
+  // sums[place] += sum over steps of value · x[column + step].
+  void (*dot)(const uint32_t *columns, const float *values, int steps, const float *x, float *sums);
+  // y[j] += sum over steps of a lane's value · x[(column + step) * ld + j], j < width <= HUFFMAN_TILE.
+  void (*multiply)(const uint32_t *columns, const float *values, int steps, const float *x, long ld, int width,
+                   float *y);
   // Four bit strings of n symbols (the last of fewer) one after another into out; 0, or 1 if one is too short or long.
   int (*streams)(const HuffmanTable *, const uint8_t *data, const uint32_t *offsets, long n, uint8_t *out);
   // A row's slots: y[j] += sum of codebook[weight] · x[column * ld + j]; 0, or 1 if a column is out of range.
