@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from leandnn.autosparse.flops import Step
+from leandnn.autosparse.layers import sparsity
 from leandnn.autosparse.method import AutoSparse, Options
 from leandnn.train.task import Hook
 
@@ -61,17 +62,21 @@ class Learned(Hook):
     def epoch_end(self, epoch: int) -> dict[str, float]:
         """The columns."""
         thresholds = torch.cat([gate.threshold().flatten() for gate in self.sparse.gates.values()])
+        traced = self.traced()
+        del traced["sparsity_seen"]  # Record counts it exactly
         return {
-            **self.traced(),
+            **traced,
             "threshold_low": float(thresholds.min()),
             "threshold_high": float(thresholds.max()),
             "at_floor": float(len(self.sparse.at_floor)),
         }
 
     def traced(self) -> dict[str, float]:
-        """What changes from look to look."""
+        """What changes from look to look: the trace's columns."""
+        sizes = {name: mask.numel() for name, mask in self.sparse.kept.items()}
         return {
             "alpha": self.sparse.alpha,
+            "sparsity_seen": sparsity(self.sparse.seen, sizes),
             "masked_gradient": self.masked_gradient,
             "returned": self.returned,
             "fell": self.fell,

@@ -111,7 +111,8 @@ VARIANTS: dict[str, Callable[[Net, float, int], Learned | RigL | Mest | TopK]] =
     **{name: _learned(schedule=name) for name in ("cosine", "sigmoid", "linear", "constant", "zero")},
     "constant-to-end": _learned(schedule="constant", zero_from=None),
     "per-channel": _learned(per="channel"),
-    "alpha-1": _learned(alpha=1.0),
+    "alpha-25": _learned(alpha=0.25),
+    "alpha-75": _learned(alpha=0.75),
     "backward-half": _learned(backward_sparsity=0.5),
     "dst": _learned(threshold="step", annealed=False),
     "dst-annealed": _learned(threshold="step", alpha=1.0),
@@ -164,21 +165,25 @@ def _requested(arm: str, seed: int, budget: TrainBudget, threads: int, device: s
     return baselines.trial(seed, *images, epochs=budget.epochs, hooks=found, threads=threads, device=device)
 
 
+_OWN = (
+    "allocation", "annealing", "export", "flops", "hooks", "layers", "masks", "method", "record", "study",
+    "target", "thresholds", "topk",
+)  # fmt: skip
 CODE = tuple(
     sorted(
         {
-            *SHARED_CODE,
-            *(f"autosparse/{name}.py" for name in (
-                "allocation", "annealing", "export", "flops", "hooks", "layers", "masks", "method", "record",
-                "study", "target", "thresholds", "topk",
-            )),
+            *(entry for entry in SHARED_CODE if not entry.startswith("kernels/panels/")),
+            *(f"autosparse/{name}.py" for name in _OWN),
+            "blocksparse/convert.py",
             "blocksparse/study.py",
+            "kernels/dispatch.py",
+            "kernels/panels",
             "models/macs.py",
             "models/mobilenet.py",
             "models/resnet_bottleneck.py",
         }
     )
-)  # fmt: skip
+)
 
 
 def _comparison(

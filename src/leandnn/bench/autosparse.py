@@ -246,7 +246,8 @@ def _inference(
 def _macs_left(model: nn.Module) -> float:
     """The share of the multiply-adds that zeros leave."""
     counted = flops.ledger(model, (3, 32, 32))
-    return round(counted.inference_macs / counted.forward_macs, 4)
+    share: float = counted.inference_macs / counted.forward_macs
+    return round(share, 4)
 
 
 def _call(net: nn.Module, x: Tensor) -> Callable[[], object]:
