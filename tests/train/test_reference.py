@@ -178,7 +178,7 @@ def test_parameters_travel_as_json_and_the_package_needs_few_libraries(leandnn: 
     small_desk(repository)
     (repository / "params.json").write_text(leandnn("params").stdout)
     (repository / "params.yaml").unlink()
-    # Everything but torch, torchvision, numpy, pillow, safetensors, SciPy, our sources and the standard library is hidden.
+    # Everything but torch, torchvision, numpy, SciPy, pillow, safetensors and our sources is hidden.
     site = repository / "hide" / "sitecustomize.py"
     site.parent.mkdir()
     site.write_text(

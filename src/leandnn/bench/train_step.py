@@ -86,6 +86,7 @@ class Step:
         return [p.grad for p in self.model.parameters() if p.grad is not None]
 
     def __call__(self) -> None:
+        """One update."""
         self.gradients()
         for hook in self.trial.hooks:
             hook.before_update(0.5)

@@ -25,12 +25,12 @@ SCALES = {"laptop": ("o", "#56B4E9"), "desk": ("D", figures.COLOURS["bf16"])}  #
 # Comparison → net and data, metric, axis. The laptop's five come first.
 NETS = {
     "vision": ("SmallResNet, CIFAR-10", "test_accuracy", "test accuracy"),
-    "speech": ("DeepSpeech2-type, spoken digits", "test_wer", "word error rate"),
-    "language": ("GNMT-type, translation", "test_loss", "test loss, nats a token"),
-    "generative": ("DC-GAN, CIFAR-10", "test_frechet_distance", "Fréchet distance, own features"),
+    "speech": ("DeepSpeech2-type, digits", "test_wer", "word error rate"),
+    "language": ("GNMT-type, translation", "test_loss", "test loss, nats/token"),
+    "generative": ("DC-GAN, CIFAR-10", "test_frechet_distance", "Fréchet distance"),
     "recommendation": ("DLRM, made-up clicks", "test_log_loss", "test log loss, nats"),
     "alexnet": ("AlexNet-type, CIFAR-10", "test_accuracy", "test accuracy"),
-    "transformer": ("Transformer, translation", "test_loss", "test loss, nats a token"),
+    "transformer": ("Transformer, translation", "test_loss", "test loss, nats/token"),
     "super_resolution": ("SR-GAN-type, CIFAR-10", "test_psnr", "PSNR, dB"),
     "deep_cross": ("Deep & Cross, made-up clicks", "test_log_loss", "test log loss, nats"),
 }
@@ -148,7 +148,7 @@ def at_fixed_steps(domains: Sequence[Domain], margins: Sequence[float]) -> Figur
     figure, axes = plt.subplots(1, len(domains), figsize=(2.7 * len(domains), 2.8), squeeze=False)
     for ax, domain, margin in zip(axes[0], domains, margins, strict=True):
         _differences(ax, runs.trace(domain.final), margin)
-        ax.set_title(domain.title, fontsize=10)
+        ax.set_title(domain.title, fontsize=9)
         ax.set_xlabel("step", fontsize=9)
         ax.tick_params(labelsize=8)
     axes[0][0].set_ylabel("training loss,\nBF16 − FP32, nats", fontsize=9)
