@@ -30,7 +30,7 @@ def final() -> pd.DataFrame:
         for seed in (0, 1):
             rows.append({
                 "arm": arm, "seed": seed, "steps": 40, "test_accuracy": 0.7 + 0.01 * seed, "train_macs": macs,
-                "inference_macs": macs / 2, "sparsity": 0.8, "density:a": 0.3 + 0.1 * seed, "density:b": 0.1,
+                "inference_macs": macs / 2, "sparsity": 0.8, "density:f.11": 0.1, "density:f.4": 0.3 + 0.1 * seed,
                 "masked_gradient@10": 0.2, "masked_gradient@40": 0.1,
             })  # fmt: skip
     return pd.DataFrame(rows)
@@ -72,7 +72,7 @@ def test_annealing_has_three_panels_in_percent(final: pd.DataFrame, history: pd.
 
 def test_bars_are_the_means_of_the_zeros_by_layer(final: pd.DataFrame):
     (ax,) = figures.per_layer(final, ("autosparse", "str")).axes
-    assert [text.get_text() for text in ax.get_xticklabels()] == ["a", "b"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["f.4", "f.11"]
     heights = [bar.get_height() for container in ax.containers for bar in container]
     assert np.allclose(heights, [65, 90, 65, 90])
 

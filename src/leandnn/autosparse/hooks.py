@@ -21,8 +21,8 @@ class Learned(Hook):
 
     Columns: alpha; threshold_low, threshold_high (of all thresholds); masked_gradient (share of the weight
     gradient's norm that lies on masked weights, of the last update looked at); returned and fell (share of the
-    weights that came from under, or went under, the threshold between the last two looks); at_floor (layers held
-    at their floor).
+    weights that between the last two looks moved over, or under, the threshold of the first: by their own motion,
+    not the threshold's); at_floor (layers held at their floor).
     """
 
     def __init__(self, options: Options) -> None:
@@ -34,6 +34,7 @@ class Learned(Hook):
         self.sparse = AutoSparse(model, self.options)
         optimizer.add_param_group({"params": self.sparse.parameters(), "weight_decay": self.options.decay})
         self._used = self._current = self._now()
+        self._levels = self._thresholds()
 
     def before_update(self, progress: float) -> None:
         """Add DST's penalty; see what reaches masked weights."""
@@ -47,7 +48,8 @@ class Learned(Hook):
         self.sparse.update(progress)
         looked = self.sparse.kept is not before
         if looked:
-            self._see_masks(before)
+            self._see_moves(before)
+            self._levels = self._thresholds()
         if looked or (alpha > 0 and self.sparse.alpha == 0):
             self._current = self._now()
 
@@ -85,13 +87,14 @@ class Learned(Hook):
     def state_dict(self) -> dict[str, Any]:
         """The method's state, and what was seen last."""
         seen = {k: getattr(self, k) for k in ("masked_gradient", "returned", "fell")}
-        return {"sparse": self.sparse.state_dict(), "seen": seen}
+        return {"sparse": self.sparse.state_dict(), "seen": seen, "levels": self._levels}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of state_dict; the model's state is loaded beforehand."""
         self.sparse.load_state_dict(state["sparse"])
         for name, value in state["seen"].items():
             setattr(self, name, value)
+        self._levels = {name: level.to(self._levels[name].device) for name, level in state["levels"].items()}
         self._used = self._current = self._now()
 
     def _now(self) -> Step:
@@ -113,7 +116,12 @@ class Learned(Hook):
                 masked += float((square * (layer.weight == 0)).sum())
         self.masked_gradient = (masked / total) ** 0.5 if total else 0.0
 
-    def _see_masks(self, before: Mapping[str, Tensor]) -> None:
-        now, numbers = self.sparse.kept, sum(mask.numel() for mask in before.values())
-        self.returned = sum(int((now[n] & ~kept).sum()) for n, kept in before.items()) / numbers
-        self.fell = sum(int((kept & ~now[n]).sum()) for n, kept in before.items()) / numbers
+    def _thresholds(self) -> dict[str, Tensor]:
+        return {name: gate.threshold().clone() for name, gate in self.sparse.gates.items()}
+
+    @torch.no_grad()
+    def _see_moves(self, before: Mapping[str, Tensor]) -> None:
+        over = {n: (self.sparse.original(n).abs() > level).flatten() for n, level in self._levels.items()}
+        numbers = sum(mask.numel() for mask in before.values())
+        self.returned = sum(int((over[n] & ~kept).sum()) for n, kept in before.items()) / numbers
+        self.fell = sum(int((kept & ~over[n]).sum()) for n, kept in before.items()) / numbers

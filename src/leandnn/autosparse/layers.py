@@ -52,3 +52,10 @@ def per_row(weight: Tensor) -> tuple[int, ...]:
 def sparsity(densities: Mapping[str, float], sizes: Mapping[str, int]) -> float:
     """Share of zeros over all weights, from the density and the size of each layer."""
     return 1 - sum(share * sizes[name] for name, share in densities.items()) / sum(sizes.values())
+
+
+def kth_smallest(numbers: Tensor, k: int) -> Tensor:
+    """The k-th smallest number (k from 1) of a tensor; the same on every run, on a GPU too."""
+    flat = numbers.flatten()
+    # torch refuses kthvalue on GPUs where deterministic algorithms are asked for, as in the training loop.
+    return flat.sort().values[k - 1] if flat.is_cuda else flat.kthvalue(k).values

@@ -175,6 +175,7 @@ CODE = tuple(
             *(entry for entry in SHARED_CODE if not entry.startswith("kernels/panels/")),
             *(f"autosparse/{name}.py" for name in _OWN),
             "blocksparse/convert.py",
+            "blocksparse/sampling.py",
             "blocksparse/study.py",
             "kernels/dispatch.py",
             "kernels/panels",

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from leandnn.autosparse.layers import kth_smallest
+
 # Of a layer's weights at least this share is kept, and at least one weight: a layer without any passes nothing on.
 FLOOR = 0.001
 
@@ -54,4 +56,4 @@ def shift_for(distances: Sequence[Tensor], sparsity: float) -> float:
     """The shift of all thresholds at which just this share of all weights is masked (to one weight)."""
     every = torch.cat(list(distances))
     masked = round(sparsity * every.numel())
-    return float(every.min()) - 1.0 if masked == 0 else float(every.kthvalue(masked).values)
+    return float(every.min()) - 1.0 if masked == 0 else float(kth_smallest(every, masked))

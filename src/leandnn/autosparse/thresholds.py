@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from leandnn.autosparse.layers import kth_smallest
+
 
 def soft_threshold(weight: Tensor, score: Tensor, alpha: float, backward_sparsity: float = 0.0) -> Tensor:
     """W̃ = sign(W) · h(|W| − sigmoid(s)) with h = ReLU, and h' = 1 above the threshold, α below (AutoSparse).
@@ -77,7 +79,7 @@ class _SoftThreshold(torch.autograd.Function):
         dropped = int(ctx.backward_sparsity * weight.numel())
         if dropped:
             above = weight.abs() - threshold
-            gradient = gradient * (above > above.flatten().kthvalue(dropped).values)
+            gradient = gradient * (above > kth_smallest(above, dropped))
         toward = _summed_to(weight.sign().mul_(gradient), threshold.shape)
         return gradient, -toward * threshold * (1 - threshold), None, None
 

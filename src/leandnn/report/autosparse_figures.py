@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def annealing_over_time(final: pd.DataFrame, history: pd.DataFrame, arms: Sequen
         ax.set(xlabel="share of the training", ylabel=label)
         ax.set_title(title, fontsize=11)
         ax.set_xlim(0, 1.02)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(bottom=0, top=100 if column == "sparsity_seen" else None)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
@@ -90,7 +91,7 @@ def per_layer(final: pd.DataFrame, arms: Sequence[str]) -> Figure:
     """The share of zeros in every layer, arm beside arm: dots are seeds, bars their means."""
     import matplotlib.pyplot as plt
 
-    columns = [name for name in final.columns if name.startswith("density:")]
+    columns = sorted((name for name in final.columns if name.startswith("density:")), key=_natural)
     figure, ax = plt.subplots(figsize=(7.6, 3.6))
     width = 0.8 / len(arms)
     for i, arm in enumerate(arms):
@@ -105,6 +106,11 @@ def per_layer(final: pd.DataFrame, arms: Sequence[str]) -> Figure:
     ax.set(ylabel="zeros, %", ylim=(0, 100), xlabel="layer, from the input to the output")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(arms), fontsize=9)
     return figure
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A sort key in which features.4 comes before features.11."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def tradeoff(final: pd.DataFrame, marks: Marks) -> Figure:
