@@ -30,7 +30,7 @@ from leandnn import params, paths, store
 from leandnn.data import archives, cifar, sources
 from leandnn.data.prepared import DATASETS
 from leandnn.errors import LeandnnError
-from leandnn.report import claimfile, evidence, notebooks
+from leandnn.report import claimfile, notebooks
 from leandnn.train import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -181,7 +181,6 @@ def test_a_tag_in_a_yaml_file_is_refused_and_not_run(
     readers: dict[str, Callable[[Path], object]] = {
         "params.yaml": params.load,
         "claims.yaml": claimfile.read,
-        "dvc.yaml": lambda path: evidence._Current(path.parent),
     }
     for name, read in readers.items():
         path = repository / name
