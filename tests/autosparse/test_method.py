@@ -199,6 +199,14 @@ def test_layers_are_excluded_by_name_pattern_and_parent():
     assert layers.ends(net) == ("a.0", "b")
 
 
+def test_tied_weights_are_refused_unless_they_are_excluded():
+    net = nn.ModuleDict({"a": nn.Embedding(5, 4), "b": nn.Linear(4, 5, bias=False), "c": nn.Linear(4, 4)})
+    net["b"].weight = net["a"].weight
+    with pytest.raises(ValueError, match="a and b share a weight"):
+        layers.choose(net)
+    assert list(layers.choose(net, ("b",))) == ["c"]
+
+
 def test_ramp_starts_and_ends_where_it_should():
     assert target.ramp(0.0, 0.1, 0.8, 0.5) == pytest.approx(0.1)
     assert target.ramp(0.25, 0.0, 0.8, 0.5) == pytest.approx(0.8 * 7 / 8)

@@ -18,7 +18,8 @@ def choose(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, Layer]:
     - exclude: names as in named_modules, or shell patterns ("layer4.*"). The name of a module that holds layers
       excludes all of them.
 
-    Raises ValueError for a name that no layer has, and where no layer is left.
+    Raises ValueError for a name that no layer has, where no layer is left, and for a weight that is tied to another
+    module's: a threshold on one of them would leave the other's weight dense.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, KINDS)}
     left = dict(layers)
@@ -31,6 +32,14 @@ def choose(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, Layer]:
             left.pop(name, None)
     if not left:
         raise ValueError(f"no layer is left to make sparse: {len(layers)} of {len(layers)} are excluded")
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            other = owners.setdefault(id(parameter), name)
+            if other != name and {other, name} & set(left):
+                raise ValueError(
+                    f"{other} and {name} share a weight, expected one of its own for each: exclude them"
+                )
     return left
 
 
