@@ -25,7 +25,7 @@ class SmallAlexNet(nn.Module):
         channels: tuple[int, int, int, int, int] = (16, 48, 64, 64, 64),
         hidden: int = 256,
         *,
-        dropout: float = 0.2,
+        dropout: float = 0.1,
         classes: int = 10,
     ) -> None:
         super().__init__()
