@@ -1,11 +1,12 @@
 """How fast hierarchical patterns (our interpretation of HBsNN) are, and how fast a weight is pruned to one.
 
-Four kinds of rows, named by `what` in their case:
+Kinds of rows, named by `what` in their case:
 
 - product: forward, dX and dW of a matrix in several hierarchical patterns, beside RBGP4, blocks and single weights
   of the same sparsity, by the same kernels, and torch's CSR and dense product.
 - layer: forward pass of the convolutions of the study's net and of VGG19 at their real sizes, the same patterns.
-- net: forward pass of the whole small net in the patterns of all arms of the studies, norms folded.
+- net, pruned layers: forward pass of the small net in the patterns of all arms of the studies, whole, and of its
+  pruned layers alone.
 - prune: `hierarchical` on a weight, beside torch's pruning of single weights.
 
 All patterns of a case take turns in one interleaved run, one thread, FP32. `work` is 2 · nnz · N (of dense peers,

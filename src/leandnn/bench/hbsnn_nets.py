@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -46,24 +47,29 @@ def layers(net: str, sparsity: float, repeats: int) -> list[Row]:
     return found
 
 
-def _convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d, tuple[int, int, int]]]:
-    """The pruned convolutions with the shape of their input, each size once."""
-    shapes: dict[str, tuple[int, int, int]] = {}
-    handles = []
-    for name, module in prune.prunable(model).items():
+def _inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """What the layers that are pruned get, by name, when the model gets x."""
+    found: dict[str, Tensor] = {}
 
-        def note(module: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-            channels, height, width = inputs[0].shape[1:]
-            shapes[name] = (channels, height, width)
+    def note(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found[name] = inputs[0].detach().clone(memory_format=torch.preserve_format)
 
-        handles.append(module.register_forward_pre_hook(note))
+    handles = [
+        module.register_forward_pre_hook(functools.partial(note, name))
+        for name, module in prune.prunable(model).items()
+    ]
     with torch.no_grad():
-        model(torch.zeros(1, 3, 32, 32))
+        model(x)
     for handle in handles:
         handle.remove()
+    return found
+
+
+def _convolutions(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d, tuple[int, ...]]]:
+    """The pruned convolutions with the shape of one input, each size once."""
     seen = set()
-    for name, shape in shapes.items():
-        module = model.get_submodule(name)
+    for name, own in _inputs(model, torch.zeros(1, 3, 32, 32)).items():
+        module, shape = model.get_submodule(name), tuple(own.shape[1:])
         if isinstance(module, nn.Conv2d) and (module.out_channels, *shape) not in seen:
             seen.add((module.out_channels, *shape))
             yield name, module, shape
@@ -84,17 +90,17 @@ def _layer_rows(
     module: nn.Conv2d, x: Tensor, patterns: Patterns, case: Mapping[str, object], repeats: int
 ) -> list[Row]:
     """The layer in every pattern and dense, checked, in one interleaved run."""
+    layouts = {"": x, " (channels last)": x.contiguous(memory_format=torch.channels_last)}
     calls: dict[tuple[str, str], Call] = {}
-    for name, pattern in patterns.items():
-        layer = BlockSparseConv2d.from_dense(module, pattern)
-        weight = (module.weight * pattern.mask().view_as(module.weight)).double()
-        exact = F.conv2d(x.double(), weight, None, module.stride, module.padding)
-        calls[name, "leandnn"] = lambda layer=layer: layer(x)  # type: ignore[misc]
-        with torch.no_grad():
-            _require(f"{name} in {dict(case)}", layer(x), exact)
-    last = x.contiguous(memory_format=torch.channels_last)
-    calls["dense", "torch.dense"] = lambda: module(x)
-    calls["dense", "torch.dense (channels last)"] = lambda: module(last)
+    for layout, own in layouts.items():
+        for name, pattern in patterns.items():
+            layer = BlockSparseConv2d.from_dense(module, pattern)
+            weight = (module.weight * pattern.mask().view_as(module.weight)).double()
+            exact = F.conv2d(x.double(), weight, None, module.stride, module.padding)
+            with torch.no_grad():
+                _require(f"{name}{layout} in {dict(case)}", layer(own), exact)
+            calls[name, f"leandnn{layout}"] = functools.partial(layer, own)
+        calls["dense", f"torch.dense{layout}"] = functools.partial(module, own)
     with torch.no_grad():
         times = interleave(
             {"|".join(key): call for key, call in calls.items()},
@@ -143,36 +149,50 @@ def _with_sparsity(patterns: Patterns) -> tuple[float, Patterns]:
 
 
 def whole_net(chosen: Mapping[str, tuple[float, Patterns]], batch: int, repeats: int) -> list[Row]:
-    """Forward pass of the small net in the patterns of some arms, norms folded into the layers before them."""
+    """Forward pass of the small net in the patterns of some arms, and of its pruned layers alone.
+
+    Norms are folded into the layers before them, ReLUs into sparse ones. All is in channels last, which is the
+    faster layout for torch's layers and ours; of the dense net there are rows in the other one, too.
+    """
     x = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     last = x.contiguous(memory_format=torch.channels_last)
-    calls: dict[tuple[str, str], Call] = {}
+    torch.manual_seed(0)
+    inputs = _inputs(SmallVGG().eval(), last)
+    found: list[Row] = []
+    whole: dict[tuple[str, str], Call] = {}
+    pruned: dict[tuple[str, str], Call] = {}
     for arm, (_, patterns) in chosen.items():
         torch.manual_seed(0)
-        model = SmallVGG().eval()
-        ready = fold(convert(model, patterns))
-        calls[arm, "leandnn" if patterns else "torch.dense"] = lambda ready=ready: ready(x)  # type: ignore[misc]
+        ready = fold(convert(SmallVGG().eval(), patterns)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if patterns:
             with torch.no_grad():
-                _require(arm, ready(x[:2]), _masked(patterns)(x[:2].double()))
-        else:
-            rolled = fold(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            calls[arm, "torch.dense (channels last)"] = lambda rolled=rolled: rolled(last)  # type: ignore[misc]
-    with torch.no_grad():
-        keys = {"|".join(key): call for key, call in calls.items()}
-        times = interleave(keys, repeats=repeats, label="SmallVGG")
-    return [
-        row(
-            "hbsnn",
-            {"what": "net", "net": "SmallVGG", "batch": batch, "arm": arm, "sparsity": 100 * chosen[arm][0]},
-            impl,
-            1,
-            times[f"{arm}|{impl}"],
-            batch,
-            "images",
-        )
-        for arm, impl in calls
-    ]
+                _require(arm, ready(last[:2]), _masked(patterns)(x[:2].double()))
+        impl = "leandnn" if patterns else "torch.dense"
+        whole[arm, impl] = functools.partial(ready, last)
+        steps = [(ready.get_submodule(name), own) for name, own in inputs.items()]
+        pruned[arm, impl] = functools.partial(_run, steps)
+        if not patterns:
+            torch.manual_seed(0)
+            whole[arm, "torch.dense (contiguous)"] = functools.partial(fold(SmallVGG().eval()), x)
+    for what, calls in (("net", whole), ("pruned layers", pruned)):
+        with torch.no_grad():
+            keys = {"|".join(key): call for key, call in calls.items()}
+            times = interleave(keys, repeats=repeats, label=f"SmallVGG, {what}")
+        for arm, impl in calls:
+            case = {
+                "what": what,
+                "net": "SmallVGG",
+                "batch": batch,
+                "arm": arm,
+                "sparsity": 100 * chosen[arm][0],
+            }
+            found.append(row("hbsnn", case, impl, 1, times[f"{arm}|{impl}"], batch, "images"))
+    return found
+
+
+def _run(steps: Sequence[tuple[nn.Module, Tensor]]) -> None:
+    for layer, own in steps:
+        layer(own)
 
 
 def _masked(patterns: Patterns) -> nn.Module:
