@@ -22,11 +22,11 @@ def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -
     )
     settings = Settings(
         epochs=budget.epochs,
-        lr=0.04,
+        lr=0.1,
         momentum=0.9,
         weight_decay=5e-4,
         schedule="one_cycle",
-        clip_norm=5.0,
+        clip_norm=1.0,
         seed=seed,
         threads=threads,
         device=device,
