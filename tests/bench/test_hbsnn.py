@@ -90,6 +90,29 @@ def test_the_arms_of_all_studies_are_there_and_a_whole_net_runs_in_them():
     assert rows[-1]["case"]["sparsity"] == 87.5
 
 
+def test_the_rounds_of_the_speed_claim_are_of_whole_sets_of_layers(monkeypatch: pytest.MonkeyPatch):
+    rules = {
+        "unstructured": shared.select("unstructured"),
+        "hierarchical": study.FORMS["hierarchical"].select(0),
+    }
+    seen: list[str] = []
+    convolve = hbsnn_nets.BlockSparseConv2d.forward
+
+    def note(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if len(x) == 2:  # the check takes one image
+            seen.append(self.pattern.kind)
+        return convolve(self, x)
+
+    monkeypatch.setattr(hbsnn_nets.BlockSparseConv2d, "forward", note)
+    found = hbsnn_nets.rounds(rules, 2, 2)
+    assert {arm: len(times) for arm, times in found.items()} == dict.fromkeys(rules, 2)
+    kinds = [kind for kind, *_ in seen]
+    assert (
+        len(seen) == 3 * 2 * 15
+    )  # a round to warm up and two more, both arms, VGG19's convolutions but the first
+    assert kinds == (["unstructured"] * 15 + ["hierarchical"] * 15) * 3
+
+
 def test_a_wrong_layer_stops_the_bench(monkeypatch: pytest.MonkeyPatch):
     conv = nn.Conv2d(16, 16, 3, padding=1, bias=False)
     pattern = prune.blocks((4, 4), 0.75)(conv.weight, 1.0)

@@ -25,9 +25,10 @@ from leandnn import runtime
 from leandnn.bench import hbsnn_nets, panels, panels_peers
 from leandnn.bench.timing import Row, interleave, row
 from leandnn.blocksparse import Pattern
-from leandnn.hbsnn import hierarchical
+from leandnn.blocksparse import study as shared
+from leandnn.hbsnn import hierarchical, study
 
-REPEATS = 25
+REPEATS, ROUNDS = 25, 20
 INNER = ((4, 1), (4, 4), (8, 1), (8, 8), (16, 4))  # rows × columns of the smallest blocks
 FORMS = (*(f"hbs64-{h}x{w}" for h, w in INNER), "hbs64-16-8x1", "hbs64-8-1x1")
 PATTERNS = ("rbgp4", *FORMS, "block4x4", "unstructured")
@@ -113,6 +114,22 @@ def rows(quick: bool) -> list[Row]:
         for sparsity in (75.0, 87.5):
             found += hbsnn_nets.layers(net, sparsity, REPEATS)
     return found + hbsnn_nets.whole_net(hbsnn_nets.arms(), 128, REPEATS)
+
+
+def rounds(quick: bool) -> dict[str, list[float]]:
+    """Seconds of all pruned layers of VGG19, round by round of one interleaved run, by arm of the speed claim.
+
+    Batch 128 at 87.5 %, FP32, one thread, all by our kernels. "hierarchical" and "three_levels" are the study's forms:
+    4 × 1 blocks, or single weights in 4 × 4 blocks, inside 16 × 12 blocks.
+    """
+    runtime.configure(seed=0, threads=1)
+    arms = {
+        "unstructured": shared.select("unstructured"),
+        "hierarchical": study.FORMS["hierarchical"].select(0),
+        "three_levels": study.FORMS["three_levels_87"].select(0),
+        "block4x4": shared.select("block4x4"),
+    }
+    return hbsnn_nets.rounds(arms, *((2, 3) if quick else (128, ROUNDS)))
 
 
 PEERS = {

@@ -95,10 +95,8 @@ def _layer_rows(
     for layout, own in layouts.items():
         for name, pattern in patterns.items():
             layer = BlockSparseConv2d.from_dense(module, pattern)
-            weight = (module.weight * pattern.mask().view_as(module.weight)).double()
-            exact = F.conv2d(x.double(), weight, None, module.stride, module.padding)
             with torch.no_grad():
-                _require(f"{name}{layout} in {dict(case)}", layer(own), exact)
+                _require(f"{name}{layout} in {dict(case)}", layer(own), _exact(module, pattern, x))
             calls[name, f"leandnn{layout}"] = functools.partial(layer, own)
         calls["dense", f"torch.dense{layout}"] = functools.partial(module, own)
     with torch.no_grad():
@@ -169,8 +167,8 @@ def whole_net(chosen: Mapping[str, tuple[float, Patterns]], batch: int, repeats:
                 _require(arm, ready(last[:2]), _masked(patterns)(x[:2].double()))
         impl = "leandnn" if patterns else "torch.dense"
         whole[arm, impl] = functools.partial(ready, last)
-        steps = [(ready.get_submodule(name), own) for name, own in inputs.items()]
-        pruned[arm, impl] = functools.partial(_run, steps)
+        steps = [functools.partial(ready.get_submodule(name), own) for name, own in inputs.items()]
+        pruned[arm, impl] = functools.partial(_all, steps)
         if not patterns:
             torch.manual_seed(0)
             whole[arm, "torch.dense (contiguous)"] = functools.partial(fold(SmallVGG().eval()), x)
@@ -190,9 +188,43 @@ def whole_net(chosen: Mapping[str, tuple[float, Patterns]], batch: int, repeats:
     return found
 
 
-def _run(steps: Sequence[tuple[nn.Module, Tensor]]) -> None:
-    for layer, own in steps:
-        layer(own)
+def rounds(arms: Mapping[str, prune.Select], batch: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of all pruned layers of VGG19 in the patterns of some rules, round by round of one interleaved run.
+
+    FP32, one thread, contiguous inputs. Layers of one size share their pattern and input; each is checked before.
+    """
+    torch.manual_seed(0)
+    model = VGG19().eval()
+    inputs = _inputs(model, torch.zeros(1, 3, 32, 32))
+    made: dict[tuple[object, ...], Call] = {}
+    steps: dict[str, list[Call]] = {arm: [] for arm in arms}
+    for name, own in inputs.items():
+        module, shape = model.get_submodule(name), tuple(own.shape[1:])
+        assert isinstance(module, nn.Conv2d)
+        x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(1))
+        for arm, rule in arms.items():
+            key = (arm, module.out_channels, *shape)
+            if key not in made:
+                pattern = rule(module.weight, 1.0)
+                layer = BlockSparseConv2d.from_dense(module, pattern)
+                with torch.no_grad():
+                    _require(f"{arm} in VGG19's {name}", layer(x[:1]), _exact(module, pattern, x[:1]))
+                made[key] = functools.partial(layer, x)
+            steps[arm].append(made[key])
+    with torch.no_grad():
+        calls = {arm: functools.partial(_all, own) for arm, own in steps.items()}
+        return interleave(calls, repeats=repeats, warmup=1, label="VGG19")
+
+
+def _all(calls: Sequence[Call]) -> None:
+    for call in calls:
+        call()
+
+
+def _exact(module: nn.Conv2d, pattern: Pattern, x: Tensor) -> Tensor:
+    """The convolution in float64 with zeros outside the pattern."""
+    weight = (module.weight * pattern.mask().view_as(module.weight)).double()
+    return F.conv2d(x.double(), weight, None, module.stride, module.padding)
 
 
 def _masked(patterns: Patterns) -> nn.Module:
