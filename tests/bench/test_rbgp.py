@@ -96,7 +96,7 @@ def test_quick_rows_have_every_implementation_and_the_summary_its_targets(
     small_nets: None, monkeypatch: pytest.MonkeyPatch
 ):
     layers = rbgp._layers({Shape(128, 128, 3, 1, 2): {"VGG19": 2, "WRN-40-4": 0}}, 87.5, 2)
-    nets = rbgp._net("VGG19", 2, 87.5, 2)
+    nets = rbgp.net_rows("VGG19", 2, 87.5, 2)
     assert {r["impl"] for r in nets} >= {
         "leandnn", "leandnn (not folded)", "leandnn (bf16)", "leandnn.block4x4", "leandnn.unstructured",
         "torch.dense", "torch.dense (channels last)", "onednn (folded, prepacked)", "torch.autocast (bf16)",

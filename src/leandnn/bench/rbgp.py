@@ -159,7 +159,7 @@ def _layers(found: Mapping[Shape, Mapping[str, int]], sparsity: float, repeats: 
     return rows
 
 
-def _net(net: str, batch: int, sparsity: float, repeats: int) -> list[Row]:
+def net_rows(net: str, batch: int, sparsity: float, repeats: int) -> list[Row]:
     """Rows of whole nets; the RBGP4 ones are checked against the dense net with the same zeros."""
     x = torch.randn(batch, 3, 32, 32)
     calls = rbgp_peers.dense_nets(dense(net), x)
@@ -238,13 +238,13 @@ def rows(quick: bool) -> list[Row]:
     with torch.inference_mode():
         if quick:
             one = Shape(512, 512, 3, 1, 4)
-            return _layers({one: counts[one]}, 87.5, QUICK_REPEATS) + _net("VGG19", 16, 87.5, QUICK_REPEATS)
+            return _layers({one: counts[one]}, 87.5, QUICK_REPEATS) + net_rows("VGG19", 16, 87.5, QUICK_REPEATS)
         found: list[Row] = []
         for sparsity in SPARSITIES:
             found += _layers(counts, sparsity, REPEATS)
             for batch in BATCHES:
-                found += _net("VGG19", batch, sparsity, REPEATS)
-            found += _net("WRN-40-4", LAYER_BATCH, sparsity, REPEATS)
+                found += net_rows("VGG19", batch, sparsity, REPEATS)
+            found += net_rows("WRN-40-4", LAYER_BATCH, sparsity, REPEATS)
             for batch in (BATCHES[0], BATCHES[-1]):
                 found += _memory(sparsity, batch)
         return found
