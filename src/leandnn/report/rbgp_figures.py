@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
 from leandnn.report import figures, hbsnn_data
 from leandnn.report.benchfile import BenchFile
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from leandnn.blocksparse import Pattern
-    from leandnn.rbgp import BipartiteGraph
 
 Mask = NDArray[np.bool_]
 LEFT, RIGHT, EDGE, CROSSED = "#0072B2", "#D55E00", "#555555", "#CC79A7"
@@ -45,6 +45,17 @@ IMPLS = {
     "leandnn.block4x4": ("4×4 blocks, our kernels", "#009E73"),
     "leandnn": ("RBGP4, our kernels", "#E69F00"),
 }
+
+
+class WithSpectrum(Protocol):
+    """A graph that knows its spectrum, as rbgp.BipartiteGraph does (which this room may not import)."""
+
+    def singular_values(self) -> Tensor:
+        """All of them, descending."""
+
+    @property
+    def bound(self) -> float:
+        """The Ramanujan bound of its degrees."""
 
 
 def draw_graph(ax: Axes, mask: Mask, title: str, signs: Mask | None = None) -> None:
@@ -136,7 +147,7 @@ def masks(patterns: Mapping[str, Pattern]) -> Figure:
     return figure
 
 
-def spectra(graphs: Mapping[str, BipartiteGraph]) -> Figure:
+def spectra(graphs: Mapping[str, WithSpectrum]) -> Figure:
     """Singular values over the largest one, in descending order, against the Ramanujan bound.
 
     - graphs: name of GRAPHS → graph; all of the same degrees.
