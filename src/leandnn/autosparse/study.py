@@ -31,9 +31,9 @@ from leandnn.train.study import Comparison, Trial
 from leandnn.train.task import Hook
 
 WEIGHT_DECAY = 5e-4  # baselines.trial's, which STR lets act on its thresholds too
-INTERVAL = (
-    50  # of RigL: its 100 for 1170 updates, a 27th of the paper's training, would leave too few changes
-)
+TOPK_ALPHA = 0.25  # in pilots better than 0.5 and than 1, annealed
+# Of RigL: with its 100, a run of 1170 updates, a 27th of the paper's, would see 8 changes.
+INTERVAL = 50
 Build = Callable[[], nn.Module]
 Hooks = tuple[Hook, ...]
 
@@ -102,8 +102,10 @@ METHODS: dict[str, Callable[[Net, float, int], Learned | RigL | Mest | TopK]] = 
     "mest-uniform": _mest,
     "rigl-erk": _rigl(allocation.erk),
     "rigl-uniform": _rigl(allocation.uniform),
-    "topk": _topk(schedule="constant", zero_from=None),
-    "topk-annealed": _topk(),
+    "topk": _topk(alpha=TOPK_ALPHA, schedule="constant", zero_from=None),
+    "topk-annealed": _topk(alpha=TOPK_ALPHA),
+    "topk-zero": _topk(alpha=0.0, schedule="zero"),
+    "topk-straight": _topk(alpha=1.0, schedule="constant", zero_from=None),
     "topkast": _topk(explored=0.5, schedule="constant", zero_from=None, topkast_decay=WEIGHT_DECAY),
 }
 # One thing changed each: the schedule of α, what has a threshold, the kind of threshold, the backward pass.
@@ -115,7 +117,7 @@ VARIANTS: dict[str, Callable[[Net, float, int], Learned | RigL | Mest | TopK]] =
     "alpha-75": _learned(alpha=0.75),
     "backward-half": _learned(backward_sparsity=0.5),
     "dst": _learned(threshold="step", annealed=False),
-    "dst-annealed": _learned(threshold="step", alpha=1.0),
+    "dst-annealed": _learned(threshold="step"),
     "hierarchical": lambda net, sparsity, seed: Hardened(options(net, sparsity)),
 }
 
@@ -205,7 +207,7 @@ COMPARISONS = {
         _comparison("methods", ("str", "mest-uniform", "autosparse")),
         _comparison("others", _OTHERS),
         _comparison("methods_90", ("str", "mest-uniform", "autosparse", *_OTHERS), sparsity=0.9),
-        _comparison("topk", ("topk", "topk-annealed")),
+        _comparison("topk", ("topk", "topk-annealed", "topk-zero", "topk-straight")),
         _comparison("mobilenet", ("str", "autosparse", "dense"), net=MOBILENET, sparsity=0.75),
         _comparison("bottleneck", ("str", "mest-uniform", "autosparse", "dense"), net=RESNET),
         _comparison("variants", tuple(VARIANTS)),

@@ -25,6 +25,8 @@ ARMS = {
     "topkast": ("Top-KAST", "#56B4E9", "<"),
     "topk": ("Top-K", "#56B4E9", "s"),
     "topk-annealed": ("Top-K, annealed", "#E69F00", ">"),
+    "topk-zero": ("Top-K, α = 0", "#56B4E9", "v"),
+    "topk-straight": ("Top-K, α = 1", "#56B4E9", "^"),
     "free": ("AutoSparse, left free", "#D55E00", "o"),
     "free_zero": ("α = 0, left free", "#0072B2", "o"),
 }
