@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
 
 from leandnn.blocksparse import baselines
 from leandnn.blocksparse.connectivity import connectivity, sparse_layers
@@ -14,6 +13,7 @@ from leandnn.blocksparse.layers import BlockSparse
 from leandnn.blocksparse.study import COMPARISONS as SHARED
 from leandnn.data import cifar
 from leandnn.models.vgg_small import SmallVGG
+from leandnn.models.wide_resnet import WideResNet
 from leandnn.params import TrainBudget
 from leandnn.rbgp import nets, study
 from leandnn.train import loop
@@ -100,7 +100,7 @@ def test_values_decay_as_dense_weights_do_and_nothing_else_changes_its_group(ima
 
 
 def test_pruned_arms_are_gradual_pruning_with_connectivity_measured(images):
-    trial = study.trial("block4x4_87", 0, *images, epochs=2, build=study.WIDE)
+    trial = study.trial("block4x4_87", 0, *images, epochs=2, build=lambda: WideResNet(10, 1))
     result = loop.train(trial.task, trial.settings, trial.hooks)
     assert result.metrics["sparsity"] == pytest.approx(0.875, abs=0.01)
     assert 0 <= result.metrics["smallest_gap"] < result.metrics["spectral_gap"] < 1
@@ -111,16 +111,34 @@ def test_a_distilled_student_learns_from_a_dense_net_of_its_own_seed(monkeypatch
     monkeypatch.setattr(baselines, "images", lambda budget: images)
     budget = TrainBudget(1, 256, 100, (0,))
     make = study.COMPARISONS["distillation"].make
-    plain, taught = (make(arm, 5, budget, 1, "cpu") for arm in ("rbgp4", "distilled"))
-    assert isinstance(taught.task, Distillation) and not isinstance(plain.task, Distillation)
+    plain, taught = study.trial("rbgp4", 5, *images, epochs=1), make("distilled", 5, budget, 1, "cpu")
+    assert isinstance(taught.task, Distillation)
     assert taught.settings == plain.settings
-    again = make("distilled", 5, budget, 1, "cpu")
-    one, other = taught.task.teacher.state_dict(), again.task.teacher.state_dict()
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
-    assert isinstance(taught.task.teacher, SmallVGG)
-    assert all(type(m) is nn.Conv2d for m in taught.task.teacher.features if isinstance(m, nn.Conv2d))
-    result = loop.train(taught.task, dataclasses.replace(taught.settings), taught.hooks)
-    assert result.metrics["sparsity"] == 0.875
+    dense = study.trial("dense", 5, *images, epochs=1)
+    teacher = loop.train(dense.task, dense.settings, dense.hooks).model.state_dict()
+    assert all(torch.equal(value, teacher[name]) for name, value in taught.task.teacher.state_dict().items())
+    terms = dataclasses.make_dataclass(
+        "Terms", [("temperature", float, 2.0), ("weight", float, 0.0)], bases=(TrainBudget,), frozen=True
+    )
+    alone = make("distilled", 5, terms(1, 256, 100, (0,)), 1, "cpu")
+    assert (alone.task.temperature, alone.task.weight) == (2.0, 0.0)
+    results = [loop.train(t.task, t.settings, t.hooks) for t in (plain, taught, alone)]
+    assert results[2].weights_sha256 == results[0].weights_sha256 != results[1].weights_sha256
+    assert results[1].metrics["sparsity"] == 0.875
+
+
+def test_the_papers_nets_are_built_at_full_size(images):
+    for name, parameters in (("vgg19", 20_035_018), ("wrn40_4", 8_949_210)):
+        comparison = study.COMPARISONS[name]
+        assert comparison.arms == ("dense", "unstructured_87", "block4x4_87", "rbgp4_87")
+        build = comparison.make.keywords["build"]
+        dense, sparse = build(), nets.fixed_net(build, 0.875, 0)
+        assert sum(p.numel() for p in dense.parameters()) == parameters
+        pruned = sum(
+            m.pattern.shape[0] * m.pattern.shape[1] for m in sparse.modules() if isinstance(m, BlockSparse)
+        )
+        assert pruned > 0.99 * parameters
+        assert sum(p.numel() for p in sparse.parameters()) == parameters - pruned * 7 // 8
 
 
 def test_comparisons_name_what_exists():

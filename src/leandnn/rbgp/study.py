@@ -18,6 +18,7 @@ from leandnn.blocksparse.footprint import Footprint
 from leandnn.blocksparse.prune import GradualPruning
 from leandnn.blocksparse.study import CODE as SHARED_CODE
 from leandnn.data import cifar
+from leandnn.models.vgg import VGG19
 from leandnn.models.vgg_small import SmallVGG
 from leandnn.models.wide_resnet import WideResNet
 from leandnn.params import TrainBudget
@@ -71,14 +72,9 @@ def _hooks() -> tuple[Hook, ...]:
     return nets.DecayedValues(), Footprint(batch_size=baselines.BATCH), Connected()
 
 
-def _vgg(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+def _net(arm: str, seed: int, budget: TrainBudget, threads: int, device: str, *, build: Build) -> Trial:
     images = baselines.images(budget)
-    return trial(arm, seed, *images, epochs=budget.epochs, threads=threads, device=device)
-
-
-def _wide(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
-    images = baselines.images(budget)
-    return trial(arm, seed, *images, epochs=budget.epochs, build=WIDE, threads=threads, device=device)
+    return trial(arm, seed, *images, epochs=budget.epochs, build=build, threads=threads, device=device)
 
 
 def graph_trial(
@@ -106,16 +102,14 @@ def _graphs(arm: str, seed: int, budget: TrainBudget, threads: int, device: str,
     )
 
 
-def _distillation(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
-    """RBGP4 nets by themselves, or taught by a dense net, which is trained first and as long, from the same seed.
+def _distilled(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+    """The net of "patterns" taught by a dense one, which is trained first, as long, and from the same seed.
 
     A run that is resumed trains its teacher anew, to the same bits.
     """
     images = baselines.images(budget)
-    own = trial("rbgp4", seed, *images, epochs=budget.epochs, threads=threads, device=device)
-    if arm == "rbgp4":
-        return own
-    dense = trial("dense", seed, *images, epochs=budget.epochs, threads=threads, device=device)
+    make = functools.partial(trial, epochs=budget.epochs, threads=threads, device=device)
+    own, dense = make("rbgp4", seed, *images), make("dense", seed, *images)
     teacher = loop.train(dense.task, dense.settings, dense.hooks).model
     terms = {
         "temperature": getattr(budget, "temperature", distill.TEMPERATURE),
@@ -133,6 +127,7 @@ CODE = tuple(
             "blocksparse/study.py",
             "kernels/dispatch.py",
             "kernels/panels",
+            "models/vgg.py",
             "models/wide_resnet.py",
             "rbgp/construction.py",
             "rbgp/controls.py",
@@ -153,6 +148,8 @@ SWEEP = tuple(
     for pattern in ("rbgp4", *nets.RANDOM)
     if (pattern, percent) != ("rbgp4", "87")  # that is "patterns"
 )
+# For nets that no other paper's study has.
+ARMS = ("dense", "unstructured_87", "block4x4_87", "rbgp4_87")
 WIDE_ARMS = ("dense", "unstructured_87", "block4x4_87", *(f"rbgp4_{percent}" for percent in PERCENT))
 
 
@@ -163,11 +160,14 @@ def _comparison(name: str, arms: tuple[str, ...], make: Callable[..., Trial]) ->
 COMPARISONS = {
     comparison.name: comparison
     for comparison in (
-        _comparison("patterns", ("rbgp4",), _vgg),
-        _comparison("sparsities", SWEEP, _vgg),
-        _comparison("wide_resnet", WIDE_ARMS, _wide),
+        _comparison("patterns", ("rbgp4",), functools.partial(_net, build=SmallVGG)),
+        _comparison("sparsities", SWEEP, functools.partial(_net, build=SmallVGG)),
+        _comparison("wide_resnet", WIDE_ARMS, functools.partial(_net, build=WIDE)),
         _comparison("connectivity", nets.GRAPHS, functools.partial(_graphs, sparsity=baselines.SPARSITY)),
         _comparison("connectivity_93", nets.GRAPHS, functools.partial(_graphs, sparsity=0.9375)),
-        _comparison("distillation", ("rbgp4", "distilled"), _distillation),
+        _comparison("distillation", ("distilled",), _distilled),
+        # The paper's own nets, for a GPU.
+        _comparison("vgg19", ARMS, functools.partial(_net, build=VGG19)),
+        _comparison("wrn40_4", ARMS, functools.partial(_net, build=WideResNet)),
     )
 }
