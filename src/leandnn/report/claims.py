@@ -267,24 +267,29 @@ def table(results: Sequence[Result]) -> list[dict[str, str]]:
     ]
 
 
-def quantity(value: float, unit: str, signed: bool = True) -> str:
-    """A number with its unit as a person reads it: fractions in percentage points, ratios with ×."""
+def quantity(value: float, unit: str, signed: bool = True, digits: int = 3) -> str:
+    """A number with its unit as a person reads it: fractions in percentage points, ratios with ×.
+
+    - digits: significant ones, of other units.
+    """
     if unit == "×":
         return f"{value:.3g}×"
     sign = "+" if signed else ""
     if unit == "fraction":
         return f"{100 * value:{sign}.2f} pp"
-    return f"{value:{sign}.3g} {unit}"
+    return f"{value:{sign}.{digits}g} {unit}"
 
 
 def _estimate(finding: Finding) -> str:
     """E.g. "+0.12 pp [-0.40, +0.64]"; without an interval the estimate alone; empty without evidence."""
     if finding.estimate is None:
         return ""
-    text = quantity(finding.estimate, finding.unit)
+    text = quantity(finding.estimate, finding.unit, digits=2)
     if finding.low is None or finding.high is None:
         return text
-    low, high = (quantity(end, finding.unit).rstrip("×").split(" ")[0] for end in (finding.low, finding.high))
+    low, high = (
+        quantity(end, finding.unit, digits=2).rstrip("×").split(" ")[0] for end in (finding.low, finding.high)
+    )
     return f"{text} [{low}, {high}]"
 
 
