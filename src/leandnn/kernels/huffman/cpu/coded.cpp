@@ -69,35 +69,33 @@ void fill_bytes(HuffmanTable &table, int peek) {
   }
 }
 
-// The words of a group's stream, the last ones from a copy with room behind.
+// The words of a group's stream; the last ones from a copy with room behind.
 class Words {
  public:
-  Words(const uint16_t *begin, const uint16_t *end) : at(begin), end_(end) {}
+  Words(const uint16_t *begin, const uint16_t *end) : at(begin), end_(end), readable_(end) {}
 
   const uint16_t *at;
 
-  // How many steps of `words` words at most can be decoded from here on; 0: one, after which ok() is to be asked.
+  // How many steps of at most `words` words can be decoded from here on, at least one. After them ok() must be asked.
   long steps(long words) {
-    if (in_tail_) return 0;
-    const long safe = (end_ - at - HUFFMAN_SPARE_WORDS) / words;
+    long safe = (readable_ - at - HUFFMAN_SPARE_WORDS) / words;
     if (safe > 0) return safe;
-    const long left = end_ - at;
+    const long left = end_ - at;  // fewer than a step's words and the spare ones
     std::memcpy(tail_, at, static_cast<size_t>(left) * sizeof(uint16_t));
     std::memset(tail_ + left, 0, sizeof(tail_) - static_cast<size_t>(left) * sizeof(uint16_t));
     at = tail_;
     end_ = tail_ + left;
-    in_tail_ = true;
-    return 0;
+    readable_ = tail_ + sizeof(tail_) / sizeof(uint16_t);
+    return (readable_ - at - HUFFMAN_SPARE_WORDS) / words;
   }
+  // Whether no more words were taken than there are.
   bool ok() const { return at <= end_; }
   bool done() const { return at == end_; }
-  long left() const { return end_ - at; }
 
  private:
-  static constexpr int step_words = 2 * HUFFMAN_STEP_WORDS;  // of wide codes
-  const uint16_t *end_;
-  uint16_t tail_[2 * (step_words + HUFFMAN_SPARE_WORDS)];
-  bool in_tail_ = false;
+  static constexpr int most = 2 * HUFFMAN_LANES + HUFFMAN_SPARE_WORDS;  // of a step, with wide codes, and the spare ones
+  const uint16_t *end_, *readable_;
+  uint16_t tail_[4 * most];
 };
 
 }  // namespace
@@ -106,15 +104,16 @@ class Words {
 struct Values {
   alignas(64) uint32_t columns[block_of * lanes_of];
   alignas(64) float values[block_of * lanes_of];
-  void decode(const HuffmanMatrix &m, HuffmanLanes &lanes, int at, int steps, uint32_t limit) {
-    kernels->segment(&m, &lanes, steps, limit, columns + at * lanes_of, values + at * lanes_of);
+  void decode(const HuffmanMatrix &m, HuffmanLanes &lanes, int at, int steps, const uint8_t *active,
+              uint32_t limit) {
+    kernels->segment(&m, &lanes, steps, active, limit, columns + at * lanes_of, values + at * lanes_of);
   }
 };
 
 struct Symbols {
   uint8_t *out;  // of the block
-  void decode(const HuffmanMatrix &m, HuffmanLanes &lanes, int at, int steps, uint32_t) {
-    kernels->symbols(&m, &lanes, steps, out + 2 * lanes_of * at);
+  void decode(const HuffmanMatrix &m, HuffmanLanes &lanes, int at, int steps, const uint8_t *active, uint32_t) {
+    kernels->symbols(&m, &lanes, steps, active, out + 2 * lanes_of * at);
   }
 };
 
@@ -200,34 +199,34 @@ void Coded::each_block(long group, Kind &block, Sink &&sink) const {
   const auto *data = reinterpret_cast<const uint16_t *>(a_.data);
   Words words(data + a_.offsets[group], data + a_.offsets[group + 1]);
   HuffmanLanes lanes = {};
-  const long step_words = m.peek ? HUFFMAN_STEP_WORDS : 2 * HUFFMAN_STEP_WORDS;
+  const int refills = m.peek ? 1 : 2;  // of a step
   for (uint32_t begin = 0; active > 0; begin += block_of) {
     int steps[lanes_of + 1] = {};
     for (int lane = 0; lane < active; ++lane)
       steps[lane] = static_cast<int>(std::min<uint32_t>(block_of, counts[lane] - begin));
-    for (int lane = active; lane < lanes_of; ++lane) lanes.valid[huffman_place(lane)] = HUFFMAN_ENDED;
+    // Lanes of each step, where it is not all of them at every step.
+    uint8_t active_at[block_of];
+    const bool all = steps[lanes_of - 1] == steps[0];
+    for (int step = 0, n = active; step < steps[0] && !all; ++step) {
+      while (steps[n - 1] <= step) --n;
+      active_at[step] = static_cast<uint8_t>(n);
+    }
     for (int done = 0; done < steps[0];) {
-      const int until = steps[active - 1];
-      while (done < until) {
-        const long safe = words.steps(step_words);
-        const int now = static_cast<int>(std::min<long>(until - done, std::max<long>(safe, 1)));
-        lanes.at = words.at;
-        block.decode(m, lanes, done, now, static_cast<uint32_t>(a_.columns - 1) - begin - static_cast<uint32_t>(done));
-        words.at = lanes.at;
-        if (!words.ok()) broken("a group's stream ends before its rows do");
-        done += now;
-      }
-      const uint64_t reached = begin + static_cast<uint64_t>(done);
-      for (; active > 0 && counts[active - 1] == reached; --active) {
-        must_be_inside(lanes.advanced[huffman_place(active - 1)] + reached);
-        lanes.valid[huffman_place(active - 1)] = HUFFMAN_ENDED;
-      }
-      if (active == 0) break;
+      const long safe = words.steps(refills * static_cast<long>(all ? lanes_of : active_at[done]));
+      const int now = static_cast<int>(std::min<long>(steps[0] - done, safe));
+      lanes.at = words.at;
+      const uint32_t limit = static_cast<uint32_t>(a_.columns - 1) - begin - static_cast<uint32_t>(done);
+      block.decode(m, lanes, done, now, all ? nullptr : active_at + done, limit);
+      words.at = lanes.at;
+      if (!words.ok()) broken("a group's stream ends before its rows do");
+      done += now;
     }
     // Columns only grow, and were clamped before anything was read through them: once a block is enough.
     for (int lane = 0; lane < active; ++lane)
-      must_be_inside(lanes.advanced[huffman_place(lane)] + static_cast<uint64_t>(begin) + static_cast<uint64_t>(steps[0]));
+      must_be_inside(static_cast<uint64_t>(lanes.advanced[huffman_place(lane)]) + begin +
+                     static_cast<uint64_t>(steps[lane]));
     sink(begin, steps);
+    while (active > 0 && counts[active - 1] <= begin + static_cast<uint64_t>(steps[0])) --active;
   }
   if (!words.done()) broken("a group's stream goes on after its rows have ended");
 }

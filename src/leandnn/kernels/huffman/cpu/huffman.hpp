@@ -10,10 +10,8 @@ enum {
   HUFFMAN_LONGEST = 11,       // bits of a code word at most
   HUFFMAN_TABLE = 1 << 11,    // entries of a table by the next 11 bits
   HUFFMAN_BLOCK = 32,         // steps that are decoded before they are multiplied, at most
-  HUFFMAN_STEP_WORDS = 128,   // words that the lanes of a group take at once at most
   HUFFMAN_SPARE_WORDS = 32,   // words that a decoder may read past those it takes
   HUFFMAN_TILE = 64,          // columns of x that are multiplied at once
-  HUFFMAN_ENDED = 1 << 14,    // valid bits of a lane whose row has ended: it takes no word in a block's steps
 };
 
 // Where a lane lies in all arrays by lane: of 32 neighbours those of even number first, then the others. A vector of
@@ -43,15 +41,17 @@ struct HuffmanLanes {
   const uint16_t *at;  // the next word
 };
 
-// One instruction set. The functions on lanes do up to HUFFMAN_BLOCK steps; the caller sees to it that
-// HUFFMAN_STEP_WORDS words a refill and HUFFMAN_SPARE_WORDS more can be read, and that lanes whose rows have ended
-// hold HUFFMAN_ENDED bits: they take no words, and what they decode is nobody's.
+// One instruction set. The functions on lanes do up to HUFFMAN_BLOCK steps, each with the first active[step] lanes, a
+// number that does not grow; null: with all. The caller sees to it that a word a lane and refill, and
+// HUFFMAN_SPARE_WORDS more, can be read. What is written for lanes that are not active is nobody's, but
+// columns within the limit.
 struct HuffmanKernels {
   // columns[step][place] = min(advanced, limit - step) after it, values[step][place]. `limit` is the last column
-  // less the steps done before.
-  void (*segment)(const HuffmanMatrix *, HuffmanLanes *, int steps, uint32_t limit, uint32_t *columns, float *values);
+  // less the steps done before. `advanced` stays what it was when a lane ended.
+  void (*segment)(const HuffmanMatrix *, HuffmanLanes *, int steps, const uint8_t *active, uint32_t limit,
+                  uint32_t *columns, float *values);
   // out[step][i]: of lanes 2i and 2i + 1 the advances, then the weights: four bytes.
-  void (*symbols)(const HuffmanMatrix *, HuffmanLanes *, int steps, uint8_t *out);
+  void (*symbols)(const HuffmanMatrix *, HuffmanLanes *, int steps, const uint8_t *active, uint8_t *out);
   // sums[place] += sum over steps of value · x[column + step].
   void (*dot)(const uint32_t *columns, const float *values, int steps, const float *x, float *sums);
   // y[j] += sum over steps of a lane's value · x[(column + step) * ld + j], j < width <= HUFFMAN_TILE.
