@@ -60,6 +60,54 @@ class Bf16:
 
 
 @dataclass(frozen=True)
+class Blocksparse:
+    """Budgets of the runs that papers 2 to 4 share."""
+
+    baselines: TrainBudget | None = None
+    sparsities: TrainBudget | None = None
+
+
+@dataclass(frozen=True)
+class Autosparse:
+    """Budgets of paper 2."""
+
+    methods: TrainBudget | None = None
+    others: TrainBudget | None = None
+    methods_90: TrainBudget | None = None
+    topk: TrainBudget | None = None
+    mobilenet: TrainBudget | None = None
+    bottleneck: TrainBudget | None = None
+    variants: TrainBudget | None = None
+    requested: TrainBudget | None = None
+    resnet50: TrainBudget | None = None
+
+
+@dataclass(frozen=True)
+class Rbgp:
+    """Budgets of paper 3."""
+
+    patterns: TrainBudget | None = None
+    sparsities: TrainBudget | None = None
+    wide_resnet: TrainBudget | None = None
+    connectivity: TrainBudget | None = None
+    connectivity_93: TrainBudget | None = None
+    distillation: TrainBudget | None = None
+    vgg19: TrainBudget | None = None
+    wrn40_4: TrainBudget | None = None
+
+
+@dataclass(frozen=True)
+class Hbsnn:
+    """Budgets of paper 4."""
+
+    patterns: TrainBudget | None = None
+    sparsities: TrainBudget | None = None
+    division: TrainBudget | None = None
+    sizes: TrainBudget | None = None
+    selection: TrainBudget | None = None
+
+
+@dataclass(frozen=True)
 class FeaturesBudget:
     """What the classifier may spend in whose features generated images are judged; see train/features.py."""
 
@@ -75,6 +123,10 @@ class Profile:
     threads: int = bounded(1, 1024)
     features: FeaturesBudget | None = None
     bf16: Bf16 = Bf16()
+    blocksparse: Blocksparse = Blocksparse()
+    autosparse: Autosparse = Autosparse()
+    rbgp: Rbgp = Rbgp()
+    hbsnn: Hbsnn = Hbsnn()
 
     def budget(self, paper: str, comparison: str) -> TrainBudget | None:
         """The budget of a comparison, None if this profile does not run it."""

@@ -15,6 +15,9 @@ BENCHES = {
     "sparse-step": "sparse_step",
     "rounding": "rounding",
     "panels": "panels",
+    "rbgp": "rbgp",
+    "hbsnn": "hbsnn",
+    "autosparse": "autosparse",
     "commands": "commands",
 }
 

@@ -83,10 +83,13 @@ class Evidence:
         sides = [{run.seed: run for run in self.runs if run.arm == arm} for arm in (control, treatment)]
         both = [(sides[0][seed], sides[1][seed]) for seed in sorted(sides[0].keys() & sides[1].keys())]
         measured = [(a, b) for a, b in both if metric in a.metrics and metric in b.metrics]
+        # Each comparison has code of its own: across two of them it is no part of what must agree.
+        aside = () if control.rpartition("/")[0] == treatment.rpartition("/")[0] else ("code",)
+        made = [(_canonical(a.budget, aside), _canonical(b.budget, aside)) for a, b in measured]
         # Pairs of another budget answer another question; the commonest budget is the study's.
-        budgets = Counter(_canonical(a.budget) for a, b in measured if a.budget == b.budget)
+        budgets = Counter(a for a, b in made if a == b)
         usual = budgets.most_common(1)[0][0] if budgets else None
-        kept = [(a, b) for a, b in measured if _canonical(a.budget) == _canonical(b.budget) == usual]
+        kept = [pair for pair, (a, b) in zip(measured, made, strict=True) if a == b == usual]
 
         counts = {
             "not of the active profile": sum(run.arm in (control, treatment) for run in self.off_profile),
@@ -225,8 +228,8 @@ def _is_finite_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
-def _canonical(budget: Mapping[str, object]) -> str:
-    return json.dumps(budget, sort_keys=True)
+def _canonical(budget: Mapping[str, object], aside: tuple[str, ...] = ()) -> str:
+    return json.dumps({key: value for key, value in budget.items() if key not in aside}, sort_keys=True)
 
 
 def _is_off_profile(run: Run, params: Any) -> bool:
