@@ -26,7 +26,7 @@ from leandnn.bf16 import converters
 from leandnn.bf16.study import COMPARISONS
 from leandnn.errors import LeandnnError
 from leandnn.kernels import Format, dispatch
-from leandnn.models.speech import with_fused_recurrence
+from leandnn.models import language, speech
 from leandnn.params import TrainBudget
 from leandnn.train.loop import make_optimizer
 from leandnn.train.study import Trial
@@ -48,6 +48,11 @@ REPEATS, QUICK_REPEATS = 25, 20
 QUICK = ("vision", "speech", "recommendation")
 PEERS = ("pychop", "qtorch")
 BF16 = Format(exponent_bits=8, mantissa_bits=7)
+# The nets with a written-out recurrence, and what puts the library's layers in its place.
+FUSED: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "speech": speech.with_fused_recurrence,
+    "language": language.with_fused_recurrence,
+}
 Context = Callable[[], AbstractContextManager[Any]]
 
 
@@ -146,8 +151,8 @@ def _rows(comparison: str, repeats: int) -> list[Row]:
         "torch.fp32": Step(fp32),
         "torch.autocast": Step(fp32, context=_autocast),
     }
-    if comparison == "speech":
-        calls["torch.fp32 (fused recurrence)"] = Step(fp32, change=with_fused_recurrence)
+    if comparison in FUSED:
+        calls["torch.fp32 (fused recurrence)"] = Step(fp32, change=FUSED[comparison])
     for name, peer in rounding_peers.installed(BF16, "nearest_even").items():
         if name in PEERS:
             calls[name] = Step(bf16, context=functools.partial(_rounding_by, peer))
