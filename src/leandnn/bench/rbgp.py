@@ -238,7 +238,9 @@ def rows(quick: bool) -> list[Row]:
     with torch.inference_mode():
         if quick:
             one = Shape(512, 512, 3, 1, 4)
-            return _layers({one: counts[one]}, 87.5, QUICK_REPEATS) + net_rows("VGG19", 16, 87.5, QUICK_REPEATS)
+            return _layers({one: counts[one]}, 87.5, QUICK_REPEATS) + net_rows(
+                "VGG19", 16, 87.5, QUICK_REPEATS
+            )
         found: list[Row] = []
         for sparsity in SPARSITIES:
             found += _layers(counts, sparsity, REPEATS)
