@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from leandnn.errors import LeandnnError
 from leandnn.report import claimfile, claims, render
 from leandnn.report.claimfile import Difference, Equivalence, Ratio, Rule
-from leandnn.report.evidence import Evidence, Run, evidence_by_scale
+from leandnn.report.evidence import Evidence, Run, evidence_by_scale, problems
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = ("bf16", "autosparse", "rbgp", "hbsnn", "huffman")
@@ -703,3 +703,13 @@ def test_the_table_loads_nothing_heavy(tmp_path: Path):
 
 def test_rule_kinds_are_the_three_that_are_judged():
     assert set(claimfile.KINDS.values()) == {Equivalence, Difference, Ratio}
+
+
+def test_rounds_of_a_bench_are_pairs_of_a_speed_claim(tmp_path: Path):
+    path = tmp_path / "reference" / "box" / "bench-rbgp.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"machine": {}, "rows": [], "rounds": {"a": [2.0, 4.0], "b": [1.0, 2.0]}}))
+    found = evidence_by_scale(tmp_path)["desk@box"].pairs("rbgp/speed/a", "rbgp/speed/b", "seconds")
+    assert (found.control, found.treatment) == ((2.0, 4.0), (1.0, 2.0))
+    path.write_text('{"rounds": {"a": ["fast"]}}')
+    assert "bench-rbgp.json has no rounds that can be read" in problems(tmp_path)[0]

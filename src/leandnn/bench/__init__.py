@@ -9,7 +9,8 @@ from typing import Any
 from leandnn import machine, paths, probe
 from leandnn.errors import LeandnnError
 
-# name → module of this package with rows(quick) and summary(rows)
+# name → module of this package with rows(quick), summary(rows) and, where a claim speaks of speed, rounds(quick):
+# seconds of each arm, round by round of one interleaved run
 BENCHES = {
     "train-step": "train_step",
     "sparse-step": "sparse_step",
@@ -30,8 +31,8 @@ def run(
     - quick: fewer repeats, ends within 40 seconds.
     - file: JSON to write; reference: write reference/<machine>/bench-<name>.json as well.
 
-    Returns {"machine": card, "rows": [...]}; see timing.Row for a row's keys. Raises LeandnnError for an
-    unknown name.
+    Returns {"machine": card, "rows": [...]}, see timing.Row for a row's keys, and "rounds" where there are any.
+    Raises LeandnnError for an unknown name.
     """
     if name not in BENCHES:
         raise LeandnnError(f"bench {name!r} is unknown, expected one of {', '.join(BENCHES)}")
@@ -41,6 +42,8 @@ def run(
     module = importlib.import_module(f"leandnn.bench.{BENCHES[name]}")
     rows = module.rows(quick)
     result = {"machine": probe.card(), "rows": rows}
+    if hasattr(module, "rounds"):
+        result["rounds"] = module.rounds(quick)
     print(timing.table(rows))
     print(module.summary(rows))
     targets = [file] if file else []

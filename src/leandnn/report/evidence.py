@@ -125,10 +125,28 @@ def problems(root: Path) -> list[str]:
     return _reference(root)[1]
 
 
-def _reference(root: Path) -> tuple[list[tuple[str, Run]], list[str]]:
-    """(scale, run) of every trusted record under reference/, and what was refused."""
+def _timings(root: Path) -> tuple[list[tuple[str, Run]], list[str]]:
+    """(scale, run) of the rounds in bench files: arm `<bench>/speed/<arm>`, the round's number as the seed."""
     found: list[tuple[str, Run]] = []
     refused: list[str] = []
+    for path in sorted((root / "reference").glob("*/bench-*.json")):
+        where = path.relative_to(root).as_posix()
+        try:
+            rounds = json.loads(path.read_text(encoding="utf-8")).get("rounds", {})
+            for arm, seconds in rounds.items():
+                name = f"{path.stem.removeprefix('bench-')}/speed/{arm}"
+                found += [
+                    (f"desk@{path.parent.name}", Run(name, i, {}, _metrics(where, {"seconds": value}), where))
+                    for i, value in enumerate(seconds)
+                ]
+        except (OSError, ValueError, AttributeError, TypeError, LeandnnError) as error:
+            refused.append(f"{where} has no rounds that can be read: {error}")
+    return found, refused
+
+
+def _reference(root: Path) -> tuple[list[tuple[str, Run]], list[str]]:
+    """(scale, run) of every trusted record and timing under reference/, and what was refused."""
+    found, refused = _timings(root)
     for path in sorted((root / "reference").glob("*/*.json")):
         if path.name == "cost.json" or path.name.startswith("bench-"):
             continue

@@ -27,7 +27,7 @@ def text(results: Sequence[Result]) -> str:
     # A claim's first line is the laptop's; scales of other machines follow in the same two columns, where
     # something was measured.
     names = {
-        id(row): f"{row['claim']:<28}{row['scale']}" if row["scale"] == LAPTOP else f"  {row['scale']}"
+        id(row): f"{row['claim']:<27}{row['scale']}" if row["scale"] == LAPTOP else f"  {row['scale']}"
         for row in rows
     }
     widths = {column: max(len(row[column]) for row in rows) for column in ("verdict", "estimate")}
