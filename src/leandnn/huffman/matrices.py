@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ def to_bytes(coded: Coded) -> Bytes:
     )
     result = np.zeros(nbytes(coded), np.uint8)
     result[: len(head)] = np.frombuffer(head, np.uint8)
-    arrays = (
+    arrays: tuple[NDArray[Any], ...] = (
         coded.advance_lengths,
         coded.weight_lengths,
         coded.codebook,
