@@ -41,8 +41,8 @@ class HuffmanLayer(nn.Module):
 
     def __init__(self, coded: Coded, bias: Tensor | None) -> None:
         super().__init__()
-        if bias is not None and tuple(bias.shape) != (coded.rows,):
-            raise ValueError(f"bias has shape {tuple(bias.shape)}, expected ({coded.rows},)")
+        if bias is not None and (tuple(bias.shape) != (coded.rows,) or bias.dtype != torch.float32):
+            raise ValueError(f"bias is {bias.dtype} {tuple(bias.shape)}, expected float32 ({coded.rows},)")
         self.coded = coded
         self.register_buffer("bias", bias)
 
@@ -55,9 +55,29 @@ class HuffmanLayer(nn.Module):
         """Bytes of the coded weight."""
         return self.coded.nbytes
 
+    @property
+    def table_nbytes(self) -> int:
+        """Bytes of the decoder's tables, which are made at the first call and kept."""
+        own = ops.prepare(self.coded)
+        return 0 if own is None else int(own.table_bytes)
+
+    @property
+    def scratch_nbytes(self) -> int:
+        """Bytes that the threads decode in: of each a few blocks of slots, never the matrix."""
+        own = ops.prepare(self.coded)
+        return 0 if own is None else int(own.scratch_bytes) * torch.get_num_threads()
+
     def dense_weight(self) -> Tensor:
         """The decoded matrix, rows × columns, float32."""
         return ops.decode(self.coded)
+
+    @property
+    def weight(self) -> Tensor:
+        """The decoded weight in the shape that the plain layer's has: for nets that read a layer's weight themselves.
+
+        Decoded at every access.
+        """
+        return self.dense_weight()
 
 
 class HuffmanLinear(HuffmanLayer):
@@ -76,9 +96,19 @@ class HuffmanLinear(HuffmanLayer):
         """Rows of the weight."""
         return self.coded.rows
 
-    def workspace_nbytes(self, batch: int) -> int:
-        """Bytes that a call needs beside weights, x and result."""
-        return 4 * self.coded.rows * self.coded.columns
+    def workspace_nbytes(self, batch: int, *, feature_major: bool = False) -> int:
+        """Bytes that a call needs beside weights, their tables, x and result.
+
+        - batch: rows of x.
+        - feature_major: x lies in memory feature by feature, as the result of another such layer does; else up to
+          64 of its rows at a time are copied.
+
+        Where the reference serves (no compiled kernels), the whole matrix is decoded.
+        """
+        if ops.prepare(self.coded) is None:
+            return 4 * self.coded.rows * self.coded.columns
+        copied = 0 if feature_major or batch == 1 else 4 * min(batch, ops.TILE) * self.coded.columns
+        return self.scratch_nbytes + copied
 
     def forward(self, x: Tensor) -> Tensor:
         """Of a batch of rows."""
@@ -112,8 +142,16 @@ class HuffmanConv2d(HuffmanLayer):
         workspace: Workspace | None = None,
     ) -> None:
         super().__init__(coded, bias)
+        for name, pair, least in (
+            ("kernel_size", kernel_size, 1),
+            ("stride", stride, 1),
+            ("dilation", dilation, 1),
+            ("padding", (0, 0) if padding in ("same", "valid") else padding, 0),
+        ):
+            if len(pair) != 2 or not all(type(n) is int and least <= n < 1 << 31 for n in pair):
+                raise ValueError(f"{name} is {pair}, expected two integers from {least} on")
         area = kernel_size[0] * kernel_size[1]
-        if area < 1 or coded.columns % area or groups < 1 or coded.rows % groups:
+        if coded.columns % area or type(groups) is not int or groups < 1 or coded.rows % groups:
             raise ValueError(
                 f"a weight of {coded.rows} × {coded.columns} does not fit kernel {kernel_size} and {groups} groups"
             )
@@ -136,7 +174,7 @@ class HuffmanConv2d(HuffmanLayer):
         return self.coded.rows
 
     def workspace_nbytes(self, batch: int) -> int:
-        """Bytes that a call needs beside weights, x, result, and what torch's convolution takes."""
+        """Bytes of the decoded weight; what torch's convolution takes beside it comes on top (costs.py measures it)."""
         return 4 * self.coded.rows * self.coded.columns
 
     def forward(self, x: Tensor) -> Tensor:

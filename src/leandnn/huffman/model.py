@@ -67,6 +67,17 @@ class Compressed(nn.Module):
         """Bytes of all coded weights, as they lie in memory."""
         return sum(layer.weight_nbytes for layer in self.layers().values())
 
+    def workspace_nbytes(self, batch: int) -> int:
+        """Bytes that the coded layers need beside weights, their tables, inputs and results, for `batch` items.
+
+        The largest decoded convolution, which is kept, and the most that a linear layer needs (of one row an item).
+        What torch's own operators take is not in it; costs.py measures that.
+        """
+        layers = self.layers().values()
+        decoded = [own.workspace_nbytes(batch) for own in layers if isinstance(own, HuffmanConv2d)]
+        linear = [own.workspace_nbytes(batch) for own in layers if isinstance(own, HuffmanLinear)]
+        return max(decoded, default=0) + max(linear, default=0)
+
     def report(self) -> list[LayerReport]:
         """Where the bits of each coded layer go."""
         return [layer_report(name, layer.coded) for name, layer in self.layers().items()]

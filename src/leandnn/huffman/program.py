@@ -167,23 +167,44 @@ class Program(nn.Module):
             return getattr(args[0], step.name)(*args[1:], **kwargs)
         return args[0]
 
-    def chain(self) -> list[tuple[str, Callable[[torch.Tensor], Any]]]:
-        """(name, call) of each step, where each needs the result of the one before and nothing else.
+    def cuts(self) -> list[int]:
+        """The steps, input and output among them, after which their own result alone is needed: where a plan can cut.
 
-        LeandnnError for a model with branches, which no plan can cut between two layers.
+        In a chain all steps; in a residual net the ends of its blocks.
         """
-        found: list[tuple[str, Callable[[torch.Tensor], Any]]] = []
-        for number, step in enumerate(self.steps[1:-1], 1):
-            if {ref.step for ref in refs((step.args, step.kwargs))} != {number - 1}:
-                raise LeandnnError(
-                    f"step {number} ({step.name}) needs more than the result of the step before it"
-                )
+        first = next(number for number, step in enumerate(self.steps) if step.kind == "input")
+        found, oldest = list[int](), len(self.steps)  # oldest: the earliest result that the steps behind use
+        for number in range(len(self.steps) - 1, first - 1, -1):
+            if oldest >= number:
+                found.append(number)
+            step = self.steps[number]
+            oldest = min([oldest, *(ref.step for ref in refs((step.args, step.kwargs)))])
+        return found[::-1]
 
-            def call(x: torch.Tensor, step: Step = step, number: int = number) -> Any:
-                return self.run_step(step, [None] * (number - 1) + [x], x)
+    def part(self, begin: int, end: int) -> Callable[[torch.Tensor], Any]:
+        """The call that makes the result of step `end` from that of step `begin`; both are of `cuts`."""
 
-            found.append((step.name, call))
-        return found
+        def call(x: torch.Tensor) -> Any:
+            results: list[Any] = [None] * (end + 1)
+            results[begin] = x
+            for number in range(begin + 1, end + 1):
+                step = self.steps[number]
+                results[number] = self.run_step(step, results, x)
+                for ref in refs((step.args, step.kwargs)):
+                    if self._last[ref.step] == number:
+                        results[ref.step] = None
+            return results[end]
+
+        return call
+
+    def with_modules(self, replacements: Mapping[nn.Module, nn.Module]) -> Program:
+        """The same steps over other modules."""
+        named = {name: replacements.get(module, module) for name, module in self._named.items()}
+        return Program(self.steps, named)
+
+    def module(self, step: Step) -> nn.Module | None:
+        """The module that a step calls."""
+        return self._named[step.name] if step.kind == "module" else None
 
 
 def refs(argument: Any) -> Iterator[Ref]:

@@ -1,0 +1,56 @@
+"""How much memory a call needs: the growth of the process's resident memory at its peak. Linux only."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+
+from leandnn.errors import LeandnnError
+
+_CLEAR = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+
+def trim() -> None:
+    """Give what malloc keeps of freed memory back to the system, so that it is not taken for memory in use."""
+    with contextlib.suppress(AttributeError, OSError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def reset_peak() -> int:
+    """Begin a measurement; bytes resident now. LeandnnError where the system cannot count peaks."""
+    trim()
+    try:
+        _CLEAR.write_text("5")
+    except OSError as error:
+        raise LeandnnError(
+            f"peaks of memory are measured through {_CLEAR}, which cannot be written here ({error.strerror})"
+        ) from error
+    return _bytes("VmRSS")
+
+
+def peak() -> int:
+    """Most bytes resident since reset_peak."""
+    return _bytes("VmHWM")
+
+
+def growth(call: Callable[[], object]) -> int:
+    """Bytes by which a call's peak exceeds what was resident before it, its result included.
+
+    What the call keeps for later ones (tables, code made at the first call) is part of it: call it once before, for
+    the memory of every further call.
+    """
+    before = reset_peak()
+    result = call()
+    most = peak()
+    del result
+    return max(most - before, 0)
+
+
+def _bytes(field: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return 1024 * int(line.split()[1])
+    raise LeandnnError(f"{_STATUS} has no {field}")
