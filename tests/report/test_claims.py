@@ -249,7 +249,52 @@ def test_a_rule_of_a_list_may_name_its_own_comparison_metric_n_and_arms_elsewher
     assert (second.control, second.treatment) == ("rbgp/patterns/dense", "bf16/speech/bf16")
 
 
+STAGES: dict[str, Any] = {**RULE, "control": "bf16", "control_metric": "dense_accuracy"}
+
+
+def test_a_rule_may_compare_two_metrics_of_one_arm_but_nothing_with_itself(tmp_path: Path):
+    (claim,) = claimfile.read(write_claims(tmp_path, document(rule=STAGES)))
+    assert claim.rules[0].control == claim.rules[0].treatment == "bf16/vision/bf16"
+    assert claim.rules[0].control_metric == "dense_accuracy"
+    for bad in ("", "test_accuracy"):
+        own = {**STAGES, "control_metric": bad}
+        with pytest.raises(LeandnnError, match="expected another arm than the control, or another metric"):
+            claimfile.read(write_claims(tmp_path, document(rule=own)))
+    with pytest.raises(LeandnnError, match=r"control_metric is 'dense_accuracy', expected none for loss@\*"):
+        claimfile.read(write_claims(tmp_path, document(rule=STAGES, metric="loss@*")))
+
+
 # ------------------------------------------------------------------------------------------- evidence
+
+
+def test_two_metrics_of_one_arm_are_paired_run_by_run(tmp_path: Path):
+    write_claims(tmp_path, document(rule=STAGES))
+    for seed, (dense, coded) in enumerate([(0.80, 0.801), (0.81, 0.808), (0.79, 0.791)]):
+        write_run(tmp_path, "bf16", seed, {"dense_accuracy": dense, "test_accuracy": coded})
+    write_run(tmp_path, "bf16", 3, {"test_accuracy": 0.8})
+    (result,) = claims.compute(tmp_path)
+    found = result.verdicts["laptop"]
+    assert found.verdict == "reproduced" and found.n == 3
+    assert found.estimate == pytest.approx((0.001 - 0.002 + 0.001) / 3)
+    assert found.evidence == tuple(f"runs/bf16/vision/bf16-s{seed}" for seed in range(3))
+    assert found.detail.startswith("test_accuracy against dense_accuracy: ")
+    assert "(not counted: 1 run in pairs without dense_accuracy or test_accuracy)" in found.detail
+
+
+def test_a_ratio_of_two_metrics_of_one_arm_names_it_once(tmp_path: Path):
+    rule = {**RATIO, "control": "bf16", "control_metric": "dense_bytes", "better": "lower", "at_least": 2.0}
+    write_claims(tmp_path, document(rule=rule, metric="bytes"))
+    (result,) = claims.compute(tmp_path)
+    assert "no pair of runs of bf16/vision/bf16" in result.verdicts["laptop"].detail
+    assert result.verdicts["laptop"].detail.count("bf16/vision/bf16") == 1
+    for seed in range(3):
+        write_run(tmp_path, "bf16", seed, {"dense_bytes": 1000.0 + seed, "bytes": 400.0})
+    (result,) = claims.compute(tmp_path)
+    assert result.verdicts["laptop"].verdict == "reproduced"
+    assert result.verdicts["laptop"].estimate == pytest.approx(2.5, rel=0.01)
+    write_run(tmp_path, "bf16", 0, {"dense_bytes": 1000.0, "bytes": 0.0})
+    with pytest.raises(LeandnnError, match="bytes = 0 in bf16/vision/bf16, expected values above 0"):
+        claims.compute(tmp_path)
 
 
 def test_without_runs_nothing_is_measured_and_nothing_fails(tmp_path: Path):

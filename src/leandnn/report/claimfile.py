@@ -3,7 +3,8 @@
 The file holds `papers` (key to title and arXiv number) and `claims`, a list. A claim's `rule` is one
 mapping, or a list of them when several must hold together; a rule of a list may name its own `comparison`,
 `metric` or `n`, else the claim's count. Rules name arms (`fp32`) of their comparison, or by path
-(`bf16/vision/fp32`) an arm that another comparison made. What the verdicts mean stands in claims.py.
+(`bf16/vision/fp32`) an arm that another comparison made; with a `control_metric` of its own the control may be the
+treatment's arm, at another stage of the same run. What the verdicts mean stands in claims.py.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Rule:
     """What every rule has. After reading, `control` and `treatment` are paths: `paper/comparison/arm`.
 
     `better` is the direction of the metric ("higher" or "lower"), `confidence` 1 - alpha of each one-sided
-    test, `n` the pairs needed for a verdict.
+    test, `n` the pairs needed for a verdict. `control_metric` is the control's metric, "" for the treatment's.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Rule:
     confidence: float = bounded(0.55, 0.9999)
     comparison: str = ""
     metric: str = ""
+    control_metric: str = ""
     n: int = field(default=0, metadata={"low": 2, "high": 10_000})
 
 
@@ -186,8 +188,14 @@ def _rule(data: Any, place: str, entry: _Entry) -> Rule:
                 f"{place}.{side} is {'/'.join(parts)!r}, expected an arm or paper/comparison/arm"
             )
         arms.append("/".join(parts))
-    if arms[0] == arms[1]:
-        raise LeandnnError(f"{place}.treatment is {arms[1]!r}, expected another arm than the control")
+    if rule.control_metric and metric.endswith("@*"):
+        raise LeandnnError(
+            f"{place}.control_metric is {rule.control_metric!r}, expected none for {metric}, which is many metrics"
+        )
+    if arms[0] == arms[1] and rule.control_metric in ("", metric):
+        raise LeandnnError(
+            f"{place}.treatment is {arms[1]!r}, expected another arm than the control, or another metric"
+        )
     return dataclasses.replace(
         rule, control=arms[0], treatment=arms[1], comparison=comparison, metric=metric, n=rule.n or entry.n
     )

@@ -124,11 +124,11 @@ def judge(rule: Rule, evidence: Evidence) -> Finding:
 
 
 def _judge(rule: Rule, evidence: Evidence) -> Finding:
-    pairs = evidence.pairs(rule.control, rule.treatment, rule.metric)
+    pairs = evidence.pairs(rule.control, rule.treatment, rule.metric, rule.control_metric)
     estimate, low, high = _measure(rule, pairs) if pairs.seeds else (None, None, None)
     n = len(pairs.seeds)
     if not n:
-        verdict, why = NOT_MEASURED, f"no pair of runs of {rule.control} and {rule.treatment}"
+        verdict, why = NOT_MEASURED, f"no pair of runs of {_arms(rule, ' and ')}"
     elif n < rule.n:
         verdict, why = UNDECIDED, f"{n} pair{'s' * (n > 1)} where {rule.n} are needed"
     elif low is None or high is None:
@@ -141,8 +141,14 @@ def _judge(rule: Rule, evidence: Evidence) -> Finding:
         why += f" ({NOT_COUNTED}: {', '.join(pairs.left_out)})"
     if pairs.stale:
         why += f" ({STALE}: {'; '.join(pairs.stale)})"
-    detail = f"{rule.metric}: {why}"
+    metrics = dict.fromkeys((rule.metric, rule.control_metric or rule.metric))
+    detail = f"{' against '.join(metrics)}: {why}"
     return Finding(verdict, n, rule.n, estimate, low, high, _unit(rule), detail, pairs.folders)
+
+
+def _arms(rule: Rule, word: str) -> str:
+    """Control and treatment, which may be one arm."""
+    return word.join(dict.fromkeys((rule.control, rule.treatment)))
 
 
 def _measure(rule: Rule, pairs: Pairs) -> tuple[float, float | None, float | None]:
@@ -154,7 +160,7 @@ def _measure(rule: Rule, pairs: Pairs) -> tuple[float, float | None, float | Non
     level = 1 - 2 * (1 - rule.confidence)
     if isinstance(rule, Ratio):
         if min(good + bad) <= 0:
-            values = f"{rule.metric} = {min(good + bad):g} in {rule.control} or {rule.treatment}"
+            values = f"{rule.metric} = {min(good + bad):g} in {_arms(rule, ' or ')}"
             raise LeandnnError(f"claims.yaml asks for a ratio of {values}, expected values above 0")
         ratio = statistics.paired_ratio(good, bad, level)
         return ratio.ratio, ratio.low, ratio.high

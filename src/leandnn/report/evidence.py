@@ -49,7 +49,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Values of one metric in both arms, seed by seed, with the run folders they came from.
+    """Values of a metric in both arms, seed by seed, with the run folders they came from.
 
     `left_out` says, in words, which runs do not count and why; empty when all do. `stale` says what has
     changed since the runs were made.
@@ -78,11 +78,15 @@ class Evidence:
         }
         return sorted(names, key=lambda name: int(name.removeprefix(prefix)))
 
-    def pairs(self, control: str, treatment: str, metric: str) -> Pairs:
-        """The seeds that both arms have, with one budget within and between the pairs."""
+    def pairs(self, control: str, treatment: str, metric: str, control_metric: str = "") -> Pairs:
+        """The seeds that both arms have, with one budget within and between the pairs.
+
+        - control_metric: of the control, "" for `metric`. The arms may be one: two metrics of the same run.
+        """
+        control_metric = control_metric or metric
         sides = [{run.seed: run for run in self.runs if run.arm == arm} for arm in (control, treatment)]
         both = [(sides[0][seed], sides[1][seed]) for seed in sorted(sides[0].keys() & sides[1].keys())]
-        measured = [(a, b) for a, b in both if metric in a.metrics and metric in b.metrics]
+        measured = [(a, b) for a, b in both if control_metric in a.metrics and metric in b.metrics]
         # Each comparison has code of its own: across two of them it is no part of what must agree.
         aside = () if control.rpartition("/")[0] == treatment.rpartition("/")[0] else ("code",)
         made = [(_canonical(a.budget, aside), _canonical(b.budget, aside)) for a, b in measured]
@@ -91,17 +95,19 @@ class Evidence:
         usual = budgets.most_common(1)[0][0] if budgets else None
         kept = [pair for pair, (a, b) in zip(measured, made, strict=True) if a == b == usual]
 
+        runs_of_a_pair = len({control, treatment})
         counts = {
             "not of the active profile": sum(run.arm in (control, treatment) for run in self.off_profile),
             "without a partner": len(sides[0].keys() ^ sides[1].keys()),
-            f"in pairs without {metric}": 2 * (len(both) - len(measured)),
-            "in pairs of another budget or code": 2 * (len(measured) - len(kept)),
+            f"in pairs without {' or '.join(dict.fromkeys((control_metric, metric)))}": runs_of_a_pair
+            * (len(both) - len(measured)),
+            "in pairs of another budget or code": runs_of_a_pair * (len(measured) - len(kept)),
         }
         return Pairs(
             seeds=tuple(a.seed for a, _ in kept),
-            control=tuple(a.metrics[metric] for a, _ in kept),
+            control=tuple(a.metrics[control_metric] for a, _ in kept),
             treatment=tuple(b.metrics[metric] for _, b in kept),
-            folders=tuple(run.folder for pair in kept for run in pair),
+            folders=tuple(dict.fromkeys(run.folder for pair in kept for run in pair)),
             left_out=tuple(f"{n} run{'s' * (n > 1)} {why}" for why, n in counts.items() if n),
             stale=tuple(sorted({run.stale for pair in kept for run in pair if run.stale})),
         )
