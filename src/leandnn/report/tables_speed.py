@@ -30,7 +30,7 @@ _PATTERNS = {"block4x4": "4×4 blocks", "block16x16": "16×16 blocks", "hbs64-4x
 _LIBRARIES = ("ml_dtypes", "pychop", "gfloat", "qtorch")
 
 
-def _written(root: Path, name: str, text_of: Callable[[BenchFile], str]) -> str:
+def written(root: Path, name: str, text_of: Callable[[BenchFile], str]) -> str:
     """The text of every machine's file, then what was refused, or how to measure it."""
     texts, refused = tables.by_machine(
         root, f"bench-{name}.json", lambda content: text_of(benchfile.parse(content))
@@ -39,7 +39,7 @@ def _written(root: Path, name: str, text_of: Callable[[BenchFile], str]) -> str:
     return "\n\n".join([*texts, *(["\n".join(refused)] if refused else [])])
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def trimmed(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table without the columns that nothing was measured for."""
     kept = [i for i in range(len(head)) if any(row[i] != "–" for row in rows)]
     return tables.markdown([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
@@ -49,7 +49,7 @@ def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _ratio(ours: float | None, peers: float | None) -> str:
+def times_faster(ours: float | None, peers: float | None) -> str:
     """How many times faster ours is, by the rates."""
     if ours is None or peers is None:
         return "–"
@@ -75,13 +75,13 @@ def wide(bench: BenchFile) -> list[dict[str, Any]]:
     return found
 
 
-def _about(bench: BenchFile, what: str) -> str:
-    """A line below a table: how it was measured and where."""
+def provenance(bench: BenchFile, what: str) -> str:
+    """A line below a table: how it was measured and where; rows of memory, measured once, do not count."""
     card = bench.machine
     peak = card.get("fma_peak_gflops")
     measured = f", FMA peak {_rate(peak)} Gflop/s a core" if peak else ""
     copy = f", copies {card['copy_gbytes']:.0f} GB/s" if card.get("copy_gbytes") else ""
-    n = min(row["n"] for row in bench.rows)
+    n = min(row["n"] for row in bench.rows if row.get("unit") != "MiB")
     return f"{what} Medians, n ≥ {n}. {tables.machine(card)}{measured}{copy}."
 
 
@@ -100,18 +100,18 @@ def panels(root: Path) -> str:
                     f"{case['sparsity']:g} %",
                     _rate(forward),
                     _share(forward, bench.machine.get("fma_peak_gflops")),
-                    *(_ratio(forward, bench.rate(peer, **case)) for peer in _PANELS),
-                    _ratio(bench.rate("leandnn", **bf16), forward),
-                    _ratio(bench.rate("leandnn", **bf16), bench.rate("torch.mm", **bf16)),
+                    *(times_faster(forward, bench.rate(peer, **case)) for peer in _PANELS),
+                    times_faster(bench.rate("leandnn", **bf16), forward),
+                    times_faster(bench.rate("leandnn", **bf16), bench.rate("torch.mm", **bf16)),
                     *(_share(gradient, forward) for gradient in gradients),
                 ]
             )
         ours = ["M × K × N", "zeros", "Gflop/s", "of the FMA peak"]
         others = ["BF16 × FP32", "BF16 × `torch.mm` BF16", "dX, of forward", "dW, of forward"]
         about = "RBGP4, FP32, one thread; Gflop/s count the non-zeros' operations; own CSR is unstructured."
-        return f"{_table([*ours, *_PANELS.values(), *others], rows)}\n\n{_about(bench, about)}"
+        return f"{trimmed([*ours, *_PANELS.values(), *others], rows)}\n\n{provenance(bench, about)}"
 
-    return _written(root, "panels", text_of)
+    return written(root, "panels", text_of)
 
 
 def panels_further(root: Path) -> str:
@@ -122,9 +122,9 @@ def panels_further(root: Path) -> str:
         call = next((row for row in bench.rows if row.get("unit") == "call"), None)
         if call:
             parts.append(f"**A call's overhead** (4×4 by one column): {call['median_s'] * 1e6:.1f} µs.")
-        return "\n\n".join([*parts, _about(bench, "The implementations of a case take turns.")])
+        return "\n\n".join([*parts, provenance(bench, "The implementations of a case take turns.")])
 
-    return _written(root, "panels", text_of)
+    return written(root, "panels", text_of)
 
 
 def _threads(bench: BenchFile) -> str:
@@ -135,10 +135,10 @@ def _threads(bench: BenchFile) -> str:
         if two is None and not any(paths):
             continue
         dense = bench.rate("torch.mm", 2, **case)
-        cells = [_rate(one), _rate(two), _ratio(two, one), _ratio(two, dense), *map(_rate, paths)]
+        cells = [_rate(one), _rate(two), times_faster(two, one), times_faster(two, dense), *map(_rate, paths)]
         rows.append([shape(case), f"{case['sparsity']:g} %", *cells])
     head = ["M × K × N", "zeros", "one thread", "two threads", "two over one", "× `torch.mm` on two"]
-    table = _table([*head, "baseline", "AVX2", "AVX-512"], rows)
+    table = trimmed([*head, "baseline", "AVX2", "AVX-512"], rows)
     return f"**Threads and instruction sets**, RBGP4, FP32, Gflop/s\n\n{table}"
 
 
@@ -150,13 +150,13 @@ def _narrow(bench: BenchFile) -> str:
             continue
         reading = bench.rate("torch.sum (reading)", **case)
         times = [_rate(found["rate"]), _share(found["rate"], reading)]
-        ratio = _ratio(found["rate"], bench.rate("torch.mm", **case))
+        ratio = times_faster(found["rate"], bench.rate("torch.mm", **case))
         rows.append(
             [shape(case), f"{case['sparsity']:g} %", f"{found['median_s'] * 1e6:.0f} µs", *times, ratio]
         )
     head = ["M × K × N", "zeros", "time", "Gflop/s", "of the reading bound", "× `torch.mm`"]
     bound = "the bound is `torch.sum` over as many bytes as the values take, for N > 1 with X and Y"
-    return f"**Few columns**, RBGP4, FP32, one thread; {bound}\n\n{_table(head, rows)}"
+    return f"**Few columns**, RBGP4, FP32, one thread; {bound}\n\n{trimmed(head, rows)}"
 
 
 def _patterns(bench: BenchFile) -> str:
@@ -170,11 +170,11 @@ def _patterns(bench: BenchFile) -> str:
                 ours, dense = (
                     bench.rate(impl, **{**case, "product": product}) for impl in ("leandnn", "torch.mm")
                 )
-                cells += [_rate(ours), _ratio(ours, dense)]
+                cells += [_rate(ours), times_faster(ours, dense)]
             rows.append([words, shape(case), f"{case['sparsity']:g} %", *cells])
     mm = "× `torch.mm`"
     head = ["pattern", "M × K × N", "zeros", "forward", mm, "dX", mm, "dW", mm]
-    return f"**Patterns and products**, FP32, one thread, Gflop/s\n\n{_table(head, rows)}"
+    return f"**Patterns and products**, FP32, one thread, Gflop/s\n\n{trimmed(head, rows)}"
 
 
 def _further(bench: BenchFile) -> str:
@@ -182,12 +182,12 @@ def _further(bench: BenchFile) -> str:
         [
             shape(case),
             f"{case['sparsity']:g} %",
-            *(_ratio(bench.rate("leandnn", **case), bench.rate(peer, **case)) for peer in _FURTHER),
+            *(times_faster(bench.rate("leandnn", **case), bench.rate(peer, **case)) for peer in _FURTHER),
         ]
         for case in wide(bench)
     ]
     head = ["M × K × N", "zeros", *_FURTHER.values()]
-    return f"**Further peers**, RBGP4 forward, FP32, one thread\n\n{_table(head, rows)}"
+    return f"**Further peers**, RBGP4 forward, FP32, one thread\n\n{trimmed(head, rows)}"
 
 
 def rounding(root: Path) -> str:
@@ -205,7 +205,7 @@ def rounding(root: Path) -> str:
                 new = {**what, "output": "new"}
                 fresh = bench.rate("leandnn", threads, **new)
                 libraries = [
-                    f"{name} {_ratio(fresh, rate)}"
+                    f"{name} {times_faster(fresh, rate)}"
                     for name in _LIBRARIES
                     if (rate := bench.rate(name, threads, **new))
                 ]
@@ -215,19 +215,19 @@ def rounding(root: Path) -> str:
                         f"{what['format'].upper()}, {what['mode'].replace('_', ' ')}",
                         str(threads),
                         f"{ours:.1f}",
-                        _ratio(ours, bench.rate("torch.copy", threads, **case)),
-                        _ratio(ours, bench.rate("torch.casts", threads, **case)),
-                        _ratio(fresh, bench.rate("torch.casts", threads, **new)),
+                        times_faster(ours, bench.rate("torch.copy", threads, **case)),
+                        times_faster(ours, bench.rate("torch.casts", threads, **case)),
+                        times_faster(fresh, bench.rate("torch.casts", threads, **new)),
                         ", ".join(libraries) or "–",
                     ]
                 )
         if not rows:
             raise ValueError("it has no row of leandnn")
         head = ["FP32 in", "rounded to", "threads", "G values/s", "× a copy", "× torch's casts"]
-        table = _table([*head, "the same, new output", "× libraries, new output"], rows)
-        return f"{table}\n\n{_about(bench, 'Into a tensor that is there, unless it says new.')}"
+        table = trimmed([*head, "the same, new output", "× libraries, new output"], rows)
+        return f"{table}\n\n{provenance(bench, 'Into a tensor that is there, unless it says new.')}"
 
-    return _written(root, "rounding", text_of)
+    return written(root, "rounding", text_of)
 
 
 def sparse_step(root: Path) -> str:
@@ -246,15 +246,15 @@ def sparse_step(root: Path) -> str:
                     "**leandnn**" if ours else f"`{row['impl']}`",
                     f"{row['median_s'] * 1e3:,.0f} ms ({row['p25_s'] * 1e3:,.0f} to {row['p75_s'] * 1e3:,.0f})",
                     f"{row['rate']:,.1f}",
-                    _ratio(row["rate"], dense),
+                    times_faster(row["rate"], dense),
                 ]
             )
         if not rows:
             raise ValueError("it has no row")
         head = ["one training step", "zeros", "", "median (quartiles)", "images/s", "speed to dense FP32"]
-        return f"{_table(head, rows)}\n\n{_about(bench, 'One thread.')}"
+        return f"{trimmed(head, rows)}\n\n{provenance(bench, 'One thread.')}"
 
-    return _written(root, "sparse-step", text_of)
+    return written(root, "sparse-step", text_of)
 
 
 TABLES: dict[str, Callable[[Path], str]] = {  # a table's name in README.md and on the site
