@@ -55,9 +55,15 @@ def compress(
     - iterations: of k-means at most.
 
     `compress(model)` alone loses only what weight sharing costs. Raises ValueError for arguments out of range, a
-    dict's name that is no layer, NaN or infinite weights (naming the layer), or a model without such layers.
+    dict's name that is no layer, NaN or infinite weights (naming the layer), hooks of a layer, or a model without
+    such layers.
     """
-    work = copy.deepcopy(model)
+    try:
+        work = copy.deepcopy(model)
+    except RuntimeError as error:  # weights that are computed by a hook are no leaves
+        raise ValueError(
+            f"the model cannot be copied; what torch.nn.utils.prune and weight_norm added must be removed: {error}"
+        ) from error
     pruned = prune_layers(work, density=density, sensitivity=sensitivity)
     if retrain is not None and pruned:
         retrain(work, "prune")
@@ -104,18 +110,21 @@ def encode(
     - layout: "lanes", "streams" (kernels/huffman/format.py) or "auto": "lanes" on a CPU with AVX2, else "streams".
       Either can be read on every machine.
 
-    Raises ValueError, naming the layer, where weights are not shared.
+    The coded net computes in float32, and its other tensors become that, too. Raises ValueError, naming the layer,
+    where weights are not shared or hooks would be lost.
     """
     if layout not in ("auto", *LAYOUTS):
         raise ValueError(f"layout is {layout!r}, expected auto, {' or '.join(LAYOUTS)}")
     if layout == "auto":
         layout = "lanes" if "avx2" in dispatch.supported() else "streams"
-    work = copy.deepcopy(model).cpu().eval()
+    work = copy.deepcopy(model).cpu().float().eval()
     found = _layers(work)
     workspace = Workspace()
     replacements: dict[str, HuffmanLayer] = {}
     for name, layer in found.items():
         with _named(name):
+            if layer._forward_hooks or layer._forward_pre_hooks:
+                raise ValueError("the layer has hooks, which its coded form would not run: remove them")
             symbols, codebook = quantise.shared_weights(layer)
             matrix = np.ascontiguousarray(symbols.reshape(symbols.shape[0], -1))
             coded = encode_matrix(matrix, codebook, layout=layout, index_bits=index_bits, limit=code_bits)

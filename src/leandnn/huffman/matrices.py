@@ -52,9 +52,10 @@ def nbytes(coded: Coded) -> int:
 
 
 def from_bytes(data: Bytes) -> Coded:
-    """The matrix in a section's bytes, as views of them; CodedError for bytes that are none.
+    """The matrix in a section's bytes; CodedError for bytes that are none.
 
-    All sizes are compared with the number of bytes before anything is made of them.
+    All sizes are compared with the number of bytes before anything is made of them. The streams are a view of the
+    bytes; the other arrays are copied, so that what was checked stays so when a file is overwritten under its mapping.
     """
     if data.size < _HEAD.size:
         raise CodedError(f"a matrix takes at least {_HEAD.size} bytes, the section has {data.size}")
@@ -77,11 +78,11 @@ def from_bytes(data: Bytes) -> Coded:
         rows=rows,
         columns=columns,
         layout=LAYOUTS[layout],
-        advance_lengths=parts[0],
-        weight_lengths=parts[1],
-        codebook=parts[2].view("<f4").astype(np.float32, copy=False),
-        counts=parts[3].view(f"<u{count_bytes}").astype(f"u{count_bytes}", copy=False),
-        offsets=parts[4].view("<u4").astype(np.uint32, copy=False),
+        advance_lengths=parts[0].copy(),
+        weight_lengths=parts[1].copy(),
+        codebook=parts[2].view("<f4").astype(np.float32),
+        counts=parts[3].view(f"<u{count_bytes}").astype(f"u{count_bytes}"),
+        offsets=parts[4].view("<u4").astype(np.uint32),
         data=parts[5],
     )
 

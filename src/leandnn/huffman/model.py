@@ -86,8 +86,9 @@ class Compressed(nn.Module):
         """Write a .lhuf file, atomically; LeandnnError where the disk refuses or a tensor's type has no name."""
         tensors, blob, at = {}, [], 0
         for name, tensor in self.model.state_dict().items():
-            if tensor.dtype not in _DTYPE_NAMES:
-                raise LeandnnError(f"{name} is {tensor.dtype}, a file holds {', '.join(_DTYPES)}")
+            if not isinstance(tensor, Tensor) or tensor.dtype not in _DTYPE_NAMES:
+                kind = getattr(tensor, "dtype", type(tensor).__name__)
+                raise LeandnnError(f"{name} is {kind}, a file holds {', '.join(_DTYPES)}")
             raw = tensor.detach().cpu().contiguous().reshape(-1).numpy()
             tensors[name] = {
                 "dtype": _DTYPE_NAMES[tensor.dtype],
@@ -104,7 +105,10 @@ class Compressed(nn.Module):
             "modules": _described(self.model, numbers),
             "tensors": tensors,
         }
-        text = json.dumps(meta, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+        try:
+            text = json.dumps(meta, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+        except (TypeError, ValueError) as error:  # an argument of a module
+            raise LeandnnError(f"the model has an argument that a file cannot hold: {error}") from error
         content = [
             sections.Section(sections.META, np.frombuffer(text, np.uint8)),
             sections.Section(sections.TENSORS, np.concatenate([np.zeros(0, np.uint8), *blob])),
@@ -140,15 +144,7 @@ def load(path: Path | str, into: nn.Module | None = None, *, mmap: bool = False)
     except CodedError as error:
         raise LeandnnError(f"{path.name} is damaged: {error}") from error
     # What a hostile description may set off: all of it is plain data, looked up in tables.
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-        RecursionError,
-        OverflowError,
-    ) as error:
+    except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise LeandnnError(f"{path.name} describes no model: {type(error).__name__}: {error}") from error
 
 
@@ -165,16 +161,26 @@ def _bytes(path: Path, mmap: bool) -> NDArray[np.uint8]:
 
 
 def _tensors(described: Mapping[str, Any], data: NDArray[np.uint8]) -> dict[str, Tensor]:
-    tensors = {}
-    for name, own in described.items():
+    """Copies of the tensors, which fill the section one after another: they take no more memory than it does."""
+    tensors, end = {}, 0
+    for name, own in sorted(described.items(), key=lambda item: int(item[1]["offset"])):
         dtype, shape, offset = _DTYPES[own["dtype"]], [int(size) for size in own["shape"]], int(own["offset"])
         size = math.prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or not 0 <= offset <= offset + size <= data.size:
-            raise ValueError(f"tensor {name} of shape {shape} at {offset} lies outside its section")
-        raw = bytearray(data[offset : offset + size].tobytes())
+        if min(shape, default=0) < 0 or offset != end or size > data.size - offset:
+            raise ValueError(
+                f"tensor {name} of shape {shape} lies at {offset}, expected {end} and room for it"
+            )
+        end = offset + size
+        raw = data[offset:end].tobytes()
+        if dtype == torch.bool and not set(raw) <= {0, 1}:
+            raise ValueError(f"tensor {name} has a truth value other than 0 and 1")
         tensors[name] = (
-            torch.frombuffer(raw, dtype=dtype).view(shape) if raw else torch.empty(shape, dtype=dtype)
+            torch.frombuffer(bytearray(raw), dtype=dtype).view(shape)
+            if raw
+            else torch.empty(shape, dtype=dtype)
         )
+    if end != data.size:
+        raise ValueError(f"tensors end at {end} of {data.size} bytes")
     return tensors
 
 
@@ -209,7 +215,9 @@ def _assembled(
     for name, own in meta["modules"].items():
         arguments = {key: _argument(value) for key, value in own["arguments"].items()}
         if "coded" in own:
-            number = range(len(coded))[own["coded"]]
+            number = own["coded"]
+            if type(number) is not int or not 0 <= number < len(coded):
+                raise ValueError(f"{name} has coded weight {number}, the file has {len(coded)}")
             if number not in layers:
                 bias = tensors[f"{name}.bias" if name else "bias"] if own["bias"] else None
                 layers[number] = _coded_layer(own["kind"], coded[number], bias, arguments, workspace)
@@ -222,6 +230,8 @@ def _assembled(
                 "meta"
             ):  # its tensors come from the file: nothing is allocated before they are seen
                 modules[name] = cls(**arguments)
+    if len(layers) != len(coded):
+        raise ValueError(f"{len(layers)} of {len(coded)} coded weights belong to layers")
     if into is not None:
         return Compressed(_filled(into, modules, tensors), workspace)
     if meta["program"] is None:
@@ -244,7 +254,7 @@ def _coded_layer(
 
 
 def _argument(value: Any) -> Any:
-    if isinstance(value, list) and all(type(item) is int for item in value):
+    if isinstance(value, list) and all(item is None or type(item) is int for item in value):
         return tuple(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

@@ -19,18 +19,22 @@ def layers(model: nn.Module) -> dict[str, Layer]:
     """The Linear and Conv2d layers of a model that can be compressed, by name, in its order.
 
     Subclasses are left out, and convolutions with other than zero padding. A layer used in several places is named
-    once. Raises ValueError where a weight belongs to two layers.
+    once. Raises ValueError where the weight of one of them is another module's, too.
     """
     found: dict[str, Layer] = {}
-    owner: dict[int, str] = {}
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(name)
     for name, module in model.named_modules():
         base = _base(module)
         if base is nn.Linear or (base is nn.Conv2d and cast(nn.Conv2d, module).padding_mode == "zeros"):
             layer = cast(Layer, module)
-            if not parametrize.is_parametrized(layer, "weight"):
-                other = owner.setdefault(id(layer.weight), name)
-                if other != name:
-                    raise ValueError(f"{other} and {name} share one weight: it cannot be compressed twice")
+            shared = [] if parametrize.is_parametrized(layer, "weight") else owners[id(layer.weight)]
+            if len(shared) > 1:
+                raise ValueError(
+                    f"{shared[0]} and {shared[1]} share one weight: it cannot be compressed alone"
+                )
             found[name] = layer
     return found
 

@@ -102,16 +102,18 @@ def share(layer: nn.Module, bits: int, iterations: int = 100) -> None:
     - layer: has a `weight` (its zeros stay zeros); a parametrization of it, as of prune.prune, is made final.
     - bits: 1 to 8.
 
-    Raises ValueError for other bits, NaN or infinite weights.
+    Raises ValueError for other bits, a weight without elements, NaN or infinite weights.
     """
     if not 1 <= bits <= 8:
         raise ValueError(f"bits is {bits}, expected 1 to 8")
     if parametrize.is_parametrized(layer, "weight"):
         parametrize.remove_parametrizations(layer, "weight")
     weight = cast(Tensor, layer.weight).detach()
+    if weight.numel() == 0:
+        raise ValueError(f"the weight has shape {tuple(weight.shape)}, expected at least one element")
     if not bool(weight.isfinite().all()):
         raise ValueError("the weight has NaN or infinite values")
-    flat = weight.reshape(-1).cpu().numpy()
+    flat = weight.reshape(-1).float().cpu().numpy()
     symbols = np.zeros(flat.size, np.uint8)
     codebook = np.zeros(2, np.float32)
     if (kept := np.flatnonzero(flat)).size:

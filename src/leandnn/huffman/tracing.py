@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,8 @@ class _Tracer(fx.Tracer):
         self.leaves = leaves
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self.leaves) or type(m).__name__ in MODULES
+        known = MODULES.get(type(m).__name__)
+        return isinstance(m, self.leaves) or (known is not None and type(m) is known[0])
 
 
 def trace(model: nn.Module, leaves: tuple[type, ...]) -> tuple[Step, ...]:
@@ -36,7 +38,10 @@ def trace(model: nn.Module, leaves: tuple[type, ...]) -> tuple[Step, ...]:
             Step("module", "", (Ref(0),), {}),
             Step("output", "", (Ref(1),), {}),
         )
-    was_training = model.training
+    for name, module in model.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise LeandnnError(f"{name or 'the model'} has a hook, which no file can hold")
+    was_training, before = model.training, set(vars(model))
     model.eval()
     try:
         graph = _Tracer(leaves).trace(model)
@@ -44,6 +49,8 @@ def trace(model: nn.Module, leaves: tuple[type, ...]) -> tuple[Step, ...]:
         raise LeandnnError(f"the model cannot be traced by torch.fx: {error}") from error
     finally:
         model.train(was_training)
+        for name in set(vars(model)) - before:  # tensors that the tracer met and keeps there
+            delattr(model, name)
     numbers: dict[fx.Node, int] = {}
     steps: list[Step] = []
     for node in graph.nodes:
@@ -78,6 +85,8 @@ def _to_refs(argument: Any, numbers: Mapping[fx.Node, int]) -> Any:
         return type(argument)(_to_refs(item, numbers) for item in argument)
     if isinstance(argument, slice):
         return slice(*(_to_refs(item, numbers) for item in (argument.start, argument.stop, argument.step)))
-    if argument is None or isinstance(argument, (bool, int, float, str)):
+    if argument is None or isinstance(argument, (bool, int, str)):
+        return argument
+    if isinstance(argument, float) and math.isfinite(argument):
         return argument
     raise LeandnnError(f"the model has an argument {argument!r} that a file cannot hold")

@@ -91,6 +91,7 @@ class Coded:
         _must_be(self.data, np.dtype(np.uint8), "data")
         _must_be(self.offsets, np.dtype(np.uint32), "offsets")
         self._check_offsets()
+        self._check_room()
 
     def _check_offsets(self) -> None:
         streams = self.groups * (1 if self.layout == "lanes" else 2 * STREAMS)
@@ -101,6 +102,20 @@ class Coded:
         if offsets[0] != 0 or offsets[-1] * unit != self.data.size or (np.diff(offsets) < 0).any():
             raise CodedError(
                 f"offsets must rise from 0 to {self.data.size // unit}, they go from {offsets[0]} to {offsets[-1]}"
+            )
+
+    def _check_room(self) -> None:
+        """No group has more slots than its bits can hold: what decoding allocates stays in proportion to the file."""
+        least = sum(int(own[own > 0].min()) for own in (self.advance_lengths, self.weight_lengths))
+        slots = np.add.reduceat(self.counts[self.order].astype(np.int64), self.group_rows[:-1])
+        if self.layout == "lanes":
+            bits = 16 * np.diff(self.offsets.astype(np.int64))
+        else:
+            bits = 8 * np.diff(self.offsets[:: 2 * STREAMS].astype(np.int64))
+        if (wrong := np.flatnonzero(slots * least > bits)).size:
+            group = int(wrong[0])
+            raise CodedError(
+                f"group {group} has {slots[group]} slots of at least {least} bits in {bits[group]} bits"
             )
 
     @property
