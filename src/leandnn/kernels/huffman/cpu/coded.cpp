@@ -27,8 +27,9 @@ constexpr long group_slots = 16384;  // format.py: GROUP_SLOTS
 [[noreturn]] void refuse(const std::string &what) { throw std::invalid_argument(what); }
 [[noreturn]] void broken(const char *what) { throw std::runtime_error(what); }
 
-// The tables of one code; its lengths are those of a complete code (refused otherwise).
-int fill(HuffmanTable &table, std::vector<uint64_t> *many, const uint8_t *lengths, long symbols, const char *name) {
+// HuffmanTable::entries of one code, and its longest word; its lengths are those of a complete code (refused otherwise).
+int fill(std::vector<uint32_t> &entries, const uint8_t *lengths, long symbols, const char *name) {
+  entries.resize(HUFFMAN_TABLE);
   if (symbols < 2 || symbols > 256) refuse(std::string(name) + " code has a wrong number of symbols");
   int longest = 0;
   long at = 0;
@@ -37,34 +38,36 @@ int fill(HuffmanTable &table, std::vector<uint64_t> *many, const uint8_t *length
       if (lengths[symbol] != length) continue;
       const long share = long{1} << (HUFFMAN_LONGEST - length);
       if (at + share > HUFFMAN_TABLE) refuse(std::string(name) + " code is over-subscribed");
-      for (long i = 0; i < share; ++i) table.entries[at + i] = static_cast<uint32_t>(symbol | length << 8);
+      for (long i = 0; i < share; ++i) entries[at + i] = static_cast<uint32_t>(symbol | length << 8);
       at += share;
       longest = length;
     }
   if (at != HUFFMAN_TABLE) refuse(std::string(name) + " code is under-subscribed");
   for (long symbol = 0; symbol < symbols; ++symbol)
     if (lengths[symbol] > HUFFMAN_LONGEST) refuse(std::string(name) + " code has too long a word");
-  if (many == nullptr) return longest;
-  many->resize(HUFFMAN_TABLE);
+  return longest;
+}
+
+// HuffmanTable::many.
+void fill_many(std::vector<uint64_t> &many, const std::vector<uint32_t> &entries) {
+  many.resize(HUFFMAN_TABLE);
   for (uint32_t bits = 0; bits < HUFFMAN_TABLE; ++bits) {
     uint64_t entry = 0;
     int used = 0, found = 0;
     while (found < 6) {
-      const uint32_t next = table.entries[bits << used & (HUFFMAN_TABLE - 1)];
+      const uint32_t next = entries[bits << used & (HUFFMAN_TABLE - 1)];
       if (used + static_cast<int>(next >> 8) > HUFFMAN_LONGEST) break;
       entry |= static_cast<uint64_t>(next & 0xff) << (8 * found++);
       used += static_cast<int>(next >> 8);
     }
-    (*many)[bits] = entry | static_cast<uint64_t>(used) << 48 | static_cast<uint64_t>(found) << 56;
+    many[bits] = entry | static_cast<uint64_t>(used) << 48 | static_cast<uint64_t>(found) << 56;
   }
-  table.many = many->data();
-  return longest;
 }
 
 // HuffmanTable::bytes, where all code words have at most `peek` bits (7 or 8) and symbols are below 32.
-void fill_bytes(HuffmanTable &table, int peek) {
+void fill_bytes(HuffmanTable &table, const std::vector<uint32_t> &entries, int peek) {
   for (int bits = 0; bits < 1 << peek; ++bits) {
-    const uint32_t entry = table.entries[bits << (HUFFMAN_LONGEST - peek)];
+    const uint32_t entry = entries[bits << (HUFFMAN_LONGEST - peek)];
     table.bytes[bits] = static_cast<uint8_t>((entry & 0xff) | ((entry >> 8) - (peek == 8 ? 1 : 0)) << 5);
   }
 }
@@ -127,11 +130,15 @@ Coded::Coded(const CodedArrays &arrays)
   if (a_.rows < 1 || a_.columns < 1 || a_.rows > INT32_MAX || a_.columns > INT32_MAX) refuse("wrong sides of a matrix");
   HuffmanMatrix &m = *matrix_;
   m.rows = a_.rows, m.columns = a_.columns;
-  const int advance = fill(m.advance, a_.lanes ? nullptr : &advance_many_, arrays.advance_lengths, a_.advance_symbols, "advance");
-  const int weight = fill(m.weight, a_.lanes ? nullptr : &weight_many_, arrays.weight_lengths, a_.weight_symbols, "weight");
+  const int advance = fill(advance_entries_, arrays.advance_lengths, a_.advance_symbols, "advance");
+  const int weight = fill(weight_entries_, arrays.weight_lengths, a_.weight_symbols, "weight");
   const int longest = std::max(advance, weight);
   m.peek = a_.advance_symbols > 32 || a_.weight_symbols > 32 || longest > 8 ? 0 : longest > 7 ? 8 : 7;
-  if (m.peek) fill_bytes(m.advance, m.peek), fill_bytes(m.weight, m.peek);
+  if (m.peek) fill_bytes(m.advance, advance_entries_, m.peek), fill_bytes(m.weight, weight_entries_, m.peek);
+  if (!a_.lanes) fill_many(advance_many_, advance_entries_), fill_many(weight_many_, weight_entries_);
+  if (a_.lanes && m.peek) advance_entries_ = {}, weight_entries_ = {};
+  m.advance.entries = advance_entries_.data(), m.weight.entries = weight_entries_.data();
+  m.advance.many = advance_many_.data(), m.weight.many = weight_many_.data();
   std::memset(m.codebook, 0, sizeof(m.codebook));
   std::memcpy(m.codebook, arrays.codebook, static_cast<size_t>(a_.weight_symbols) * sizeof(float));
 
@@ -177,6 +184,7 @@ std::vector<long> Coded::begins() const {
 
 long Coded::table_bytes() const {
   return static_cast<long>(sizeof(HuffmanMatrix) + 8 * (advance_many_.size() + weight_many_.size()) +
+                           4 * (advance_entries_.size() + weight_entries_.size()) +
                            4 * (order_.size() + group_rows_.size() + offsets_.size()) + counts_.size());
 }
 

@@ -68,6 +68,7 @@ class Coded {
   std::unique_ptr<HuffmanMatrix> matrix_;
   std::vector<uint8_t> counts_;
   std::vector<uint32_t> offsets_;
+  std::vector<uint32_t> advance_entries_, weight_entries_;
   std::vector<uint64_t> advance_many_, weight_many_;
   std::vector<int32_t> order_;       // rows in the order of storage ("lanes")
   std::vector<int32_t> group_rows_;  // where groups of rows begin ("streams")

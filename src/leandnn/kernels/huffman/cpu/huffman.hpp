@@ -20,9 +20,10 @@ constexpr int huffman_place(int lane) { return (lane & ~31) | (lane & 1) << 4 | 
 
 // One code, by the next bits of a stream.
 struct HuffmanTable {
-  alignas(64) uint8_t bytes[256];               // by 7 bits: symbol | length << 5; by 8: symbol | (length - 1) << 5
-  alignas(64) uint32_t entries[HUFFMAN_TABLE];  // by 11 bits: symbol | length << 8
-  uint64_t *many;  // by 11 bits: up to 6 symbols in bytes 0 to 5, their bits in byte 6, their number in byte 7
+  alignas(64) uint8_t bytes[256];  // by 7 bits: symbol | length << 5; by 8: symbol | (length - 1) << 5
+  // Null where `bytes` serve: lanes of narrow codes.
+  const uint32_t *entries;  // by 11 bits: symbol | length << 8
+  const uint64_t *many;     // by 11 bits: up to 6 symbols in bytes 0 to 5, their bits in byte 6, their number in byte 7
 };
 
 struct HuffmanMatrix {
