@@ -30,7 +30,7 @@ def layers(model: nn.Module) -> dict[str, Layer]:
         base = _base(module)
         if base is nn.Linear or (base is nn.Conv2d and cast(nn.Conv2d, module).padding_mode == "zeros"):
             layer = cast(Layer, module)
-            shared = [] if parametrize.is_parametrized(layer, "weight") else owners[id(layer.weight)]
+            shared = [] if parametrize.is_parametrized(layer, "weight") else owners.get(id(layer.weight), [])
             if len(shared) > 1:
                 raise ValueError(
                     f"{shared[0]} and {shared[1]} share one weight: it cannot be compressed alone"
