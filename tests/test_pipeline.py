@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from leandnn import cli_train, params
+from leandnn.autosparse import imagenet, published
+from leandnn.data.imagenet import COMPLETE
 from leandnn.params import read_yaml
 from leandnn.train.study import Comparison
 
@@ -147,6 +149,35 @@ def test_the_bench_is_frozen_and_nothing_depends_on_its_outputs_but_reports():
         if any(d.startswith("reference") for d in stage.get("deps", []))
     ]
     assert all(user.startswith("report-") or user == "summary" for user in users)
+
+
+def test_imagenet_is_frozen_and_its_lines_are_what_the_program_takes():
+    stage = PIPELINE["train-autosparse-imagenet"]
+    assert stage["frozen"] is True
+    assert "outs" not in stage, "dvc repro stops at a frozen stage whose outs are not there"
+    assert stage["deps"] == [f"src/leandnn/{entry}" for entry in imagenet.CODE]
+    runs = set()
+    for line in stage["cmd"]:
+        launch, _, said = line.partition(" -m leandnn.autosparse.imagenet ")
+        assert launch.startswith("TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun ")
+        found = imagenet.parser().parse_args(said.split())
+        assert (found.epochs, found.batch, found.lr, found.amp) == (100, 256, 0.256, "bf16")
+        imagenet.method(found.net, found.arm)
+        runs.add((found.net, found.arm))
+    assert runs == {(net, arm) for net in ("resnet50", "mobilenet_v1") for arm in imagenet.ARMS}
+
+
+def test_the_price_of_imagenet_is_its_images_at_the_published_rate():
+    images = 100 * COMPLETE["train"]
+    hours = {n: n * images / rate / 3600 for n, rate in published.A100_IMAGES_PER_S.items()}
+    words = " ".join(PIPELINE["train-autosparse-imagenet"]["desc"].split())
+    assert (
+        f"a run trains on {images / 1e6:.1f} M images; at the {published.A100_IMAGES_PER_S[1]:.0f} images/s"
+        in words
+    )
+    assert f"on one A100 that is {hours[1]:.1f} GPU hours" in words
+    assert f"at its {published.A100_IMAGES_PER_S[8]:.0f} images/s on eight {hours[8]:.1f}, so" in words
+    assert f"so {3 * hours[8]:.0f} for the three ResNet50 runs" in words
 
 
 def test_every_notebook_has_its_strip_and_its_report_and_the_summary_shows_it():

@@ -77,15 +77,18 @@ def result(out: Path) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_a_killed_rank_is_started_again_and_the_run_ends_as_an_unbroken_one(
-    tmp_path: Path, images: Path, running: list[subprocess.Popen[str]]
+    tmp_path: Path, running: list[subprocess.Popen[str]]
 ):
     """Two gloo processes; one is killed by SIGKILL in the middle, torchrun starts both again."""
-    whole = torchrun(tmp_path / "a", arguments(images, tmp_path / "whole", epochs=6))
+    images = jpegs.write(tmp_path / "images", classes=4, train=16, val=6)
+    (images / "train" / "class001" / "0003.JPEG").write_bytes(b"not an image")
+    said = {"epochs": 6, "unreadable": "skip"}
+    whole = torchrun(tmp_path / "a", arguments(images, tmp_path / "whole", **said))
     running.append(whole)
     text, _ = whole.communicate(timeout=150)
     assert whole.returncode == 0, text[:4000]
 
-    broken = torchrun(tmp_path / "b", arguments(images, tmp_path / "broken", epochs=6), restarts=1)
+    broken = torchrun(tmp_path / "b", arguments(images, tmp_path / "broken", **said), restarts=1)
     running.append(broken)
     folder = tmp_path / "b" / "build" / "checkpoints" / "autosparse" / "imagenet"
     deadline = time.monotonic() + 120
@@ -103,6 +106,8 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_as_an_unbroken_one(
         tmp_path / "whole" / "history.csv"
     ).read_text()
     assert not list(folder.glob("*.ckpt"))
+    document = json.loads((tmp_path / "broken" / "metrics.json").read_text())
+    assert document["metrics"]["unreadable_images"] == 1, "once, though both processes met it"
 
 
 @pytest.mark.slow

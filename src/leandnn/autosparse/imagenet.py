@@ -4,20 +4,19 @@
     torchrun --nproc-per-node 8 --max-restarts 3 -m leandnn.autosparse.imagenet \\
         --data /data/imagenet --net resnet50 --arm autosparse --device cuda
 
-Resumable: the same command goes on from the last epoch's checkpoint (build/checkpoints/autosparse/imagenet/).
+Resumable: the same command goes on from the last epoch's checkpoint (build/checkpoints/autosparse/imagenet/). What a
+run costs on a machine: price.py. The commands of the study: stage train-autosparse-imagenet in dvc.yaml.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from leandnn import paths
 from leandnn.autosparse.hooks import Learned
@@ -31,6 +30,7 @@ from leandnn.models.resnet_bottleneck import resnet50
 from leandnn.params import TrainBudget
 from leandnn.train import distributed, loop, outcome
 from leandnn.train.distributed import Parallel, World
+from leandnn.train.folders import FolderClassification, Unreadable
 from leandnn.train.study import Comparison, Run, Trial, run_key
 from leandnn.train.task import Hook, Settings
 
@@ -45,76 +45,19 @@ DENSE_DECAY = 3.0517578125e-05
 STR = {"resnet50": (2.251757813e-05, -3200.0), "mobilenet_v1": (3.751757813e-05, -12800.0)}
 
 
-class FolderClassification:
-    """Cross-entropy with label smoothing on images in folders, judged by top-1 and top-5 on the val split.
+def method(net: str, arm: str, target: float | None = None) -> tuple[float, Learned | None]:
+    """The weight decay and the hook of an arm.
 
-    - build_model: makes the net; train, val: this process's batches.
+    - target: the share of zeros to end with, for "autosparse"; None leaves it to the training, as the paper does.
 
-    In a group of processes each evaluates its share with the first one's running statistics, and all get the
-    same metrics: test_accuracy, test_top5_accuracy (fractions), test_loss (nats), unreadable_images.
+    Raises ValueError for STR on a net whose settings are not published, and for another arm with a target.
     """
-
-    def __init__(
-        self,
-        build_model: Callable[[], nn.Module],
-        train: imagenet.Batches,
-        val: imagenet.Batches,
-        label_smoothing: float = 0.1,
-    ) -> None:
-        self.build_model, self.train, self.val = build_model, train, val
-        self.label_smoothing = label_smoothing
-
-    def build(self) -> nn.Module:
-        """A new net."""
-        return self.build_model()
-
-    def steps_per_epoch(self) -> int:
-        """Whole batches of this process."""
-        return len(self.train)
-
-    def batches(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's batches of an epoch from `start` on."""
-        return self.train.epoch(epoch, start)
-
-    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean cross-entropy in nats, in FP32."""
-        images, labels = batch
-        return F.cross_entropy(model(images).float(), labels, label_smoothing=self.label_smoothing)
-
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Metrics over all val images of the group."""
-        distributed.share_buffers(model)
-        sums = torch.zeros(5, dtype=torch.float64, device=self.val.device)
-        for images, labels in self.val.evaluation():
-            logits = model(images).float()
-            ranks = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-            sums[0] += ranks[:, 0].sum()
-            sums[1] += ranks.sum()
-            sums[2] += F.cross_entropy(logits, labels, reduction="sum")
-            sums[3] += len(labels)
-        sums[4] += len(self.train.failures) + len(self.val.failures)
-        top1, top5, loss, count, unreadable = distributed.summed(sums).tolist()
-        if not count:
-            raise LeandnnError("no val image can be read, expected at least one")
-        return {
-            "test_accuracy": top1 / count,
-            "test_top5_accuracy": top5 / count,
-            "test_loss": loss / count,
-            "unreadable_images": unreadable,
-        }
-
-    def worst(self) -> dict[str, float]:
-        """Chance."""
-        chance = 1 / len(self.val.split.classes)
-        return {"test_accuracy": chance, "test_top5_accuracy": min(1.0, 5 * chance)}
-
-
-def method(net: str, arm: str) -> tuple[float, Learned | None]:
-    """The weight decay and the hook of an arm; ValueError for STR on a net whose settings are not published."""
+    if target is not None and arm != "autosparse":
+        raise ValueError(f"a target of {target} was asked for with arm {arm}, expected arm autosparse")
     if arm == "dense":
         return DENSE_DECAY, None
     if arm == "autosparse":
-        return DENSE_DECAY, Learned(Options(alpha=0.5, init=-5.0, zero_from=0.9, every=100))
+        return DENSE_DECAY, Learned(Options(alpha=0.5, init=-5.0, zero_from=0.9, target=target, every=100))
     if net not in STR:
         raise ValueError(f"STR's settings for {net} are not known, expected one of {', '.join(STR)}")
     decay, init = STR[net]
@@ -143,11 +86,17 @@ def trial(arguments: argparse.Namespace, train: imagenet.Split, val: imagenet.Sp
             unreadable=arguments.unreadable,
         )
 
-    decay, learned = method(arguments.net, arguments.arm)
     task = FolderClassification(
         lambda: NETS[arguments.net](len(train.classes)), batches(train, True), batches(val, False)
     )
-    settings = Settings(
+    chosen, methods = recipe(arguments, world.device)
+    return Trial(task, chosen, (*methods, Unreadable(task), Parallel(world)))
+
+
+def recipe(arguments: argparse.Namespace, device: str) -> tuple[Settings, tuple[Hook, ...]]:
+    """Settings and hooks of the method that the arguments name; see trial."""
+    decay, learned = method(arguments.net, arguments.arm, arguments.target)
+    chosen = Settings(
         epochs=arguments.epochs,
         lr=arguments.lr,
         momentum=0.875,
@@ -159,12 +108,10 @@ def trial(arguments: argparse.Namespace, train: imagenet.Split, val: imagenet.Sp
         amp=arguments.amp,
         seed=arguments.seed,
         threads=arguments.threads,
-        device=world.device,
+        device=device,
     )
-    methods: list[Hook] = [] if learned is None else [learned]
     record = Record(learned, batch_size=arguments.batch, input_shape=(3, arguments.size, arguments.size))
-    hooks = (*methods, record, Parallel(world))
-    return Trial(task, settings, hooks)
+    return chosen, (record,) if learned is None else (learned, record)
 
 
 def run(arguments: argparse.Namespace, world: World) -> Path:
@@ -176,6 +123,8 @@ def run(arguments: argparse.Namespace, world: World) -> Path:
         return made
 
     arm = f"{arguments.net}-{arguments.arm}"
+    if arguments.target is not None:
+        arm += f"-{100 * arguments.target:g}"
     comparison = Comparison("autosparse", "imagenet", (arm,), same, data=(), code=CODE)
     budget = TrainBudget(arguments.epochs, len(train.files), len(val.files), seeds=(arguments.seed,))
     this = Run(comparison, arm, arguments.seed, budget)
@@ -211,14 +160,18 @@ def _printed(done: int, total: int, text: str) -> None:
         print(f"update {done} of {total}; {short}", flush=True)
 
 
+_OWN = (
+    "annealing", "flops", "hooks", "imagenet", "layers", "method", "record", "target", "thresholds",
+)  # fmt: skip
 CODE = (
-    "autosparse",
+    *(f"autosparse/{name}.py" for name in _OWN),
     "data/imagenet.py",
     "models/macs.py",
     "models/mobilenet.py",
     "models/resnet_bottleneck.py",
     "runtime.py",
     "train/distributed.py",
+    "train/folders.py",
     "train/loop.py",
     "train/outcome.py",
     "train/schedules.py",
@@ -230,9 +183,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="leandnn.autosparse.imagenet", description=__doc__)
     policy = {"choices": ("stop", "skip"), "default": "stop"}
-    made.add_argument("--data", type=Path, required=True, help="the folder with train/ and val/")
+    made.add_argument(
+        "--data", type=Path, default=paths.RAW / "imagenet", help="the folder with train/ and val/"
+    )
     made.add_argument("--net", choices=NETS, default="resnet50")
     made.add_argument("--arm", choices=ARMS, default="autosparse")
+    made.add_argument("--target", type=float, help="the share of zeros to end with; by default left free")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--epochs", type=int, default=100)
     made.add_argument("--batch", type=int, default=256, help="images per update, over all processes")

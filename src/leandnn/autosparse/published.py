@@ -48,6 +48,9 @@ STR_RESNET50_MACS = {
 # AutoSparse's abstract (arXiv 2304.06941): ResNet50 at 80 %, dense over AutoSparse, and MEST (uniform) over AutoSparse.
 TRAINING_RATIO, INFERENCE_RATIO = 2.0, 7.0
 MEST_TRAINING, MEST_INFERENCE = 1.12, 1.5
+# Images/s at which NVIDIA trains a dense ResNet50 (v1.5, mixed precision, A100 of 80 GB), by how many of them share
+# it: github NVIDIA/DeepLearningExamples PyTorch/Classification/ConvNets/resnet50v1.5/README.md.
+A100_IMAGES_PER_S = {1: 2470.0, 8: 16621.0}
 
 
 def str_densities(sparsity: str) -> dict[str, float]:

@@ -110,6 +110,15 @@ def summed(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def merged(found: dict[str, str]) -> dict[str, str]:
+    """The entries of every process's dictionary, in the order of their keys."""
+    every: list[dict[str, str]] = [found]
+    if dist.is_initialized():
+        every = [{} for _ in range(dist.get_world_size())]
+        dist.all_gather_object(every, found)
+    return dict(sorted(entry for part in every for entry in part.items()))
+
+
 def share_buffers(model: nn.Module) -> None:
     """Give every process the first one's running statistics, so that all evaluate one model."""
     if dist.is_initialized():
