@@ -97,6 +97,23 @@ def test_runs_of_several_comparisons_come_in_one_table(tmp_path: Path):
     assert dict(zip(found.arm, found.test_accuracy, strict=True)) == {OURS: 0.7, BLOCK: 0.6}
 
 
+def test_while_desk_studies_are_under_way_every_arm_comes_from_the_scale_with_more_seeds():
+    own = two().assign(steps=10)
+    desk = pd.concat([own.assign(test_accuracy=0.5), own.assign(seed=own.seed + 2, test_accuracy=0.5)])
+    only_ours = desk[desk.arm == OURS]
+    table, words = hbsnn_data.joined(own, only_ours, (OURS, BLOCK))
+    assert table.groupby("arm").seed.nunique().to_dict() == {OURS: 4, BLOCK: 2}
+    assert words == "desk scale, and the pipeline's runs where those are more"
+    table, words = hbsnn_data.joined(own, desk, (OURS, BLOCK))
+    assert words == "desk scale" and (table.test_accuracy == 0.5).all() and len(table) == 8
+    fewer = only_ours[only_ours.seed == 0]
+    for laptop, recorded in ((own, desk.iloc[:0]), (own, fewer), (own.assign(steps=3), only_ours)):
+        table, words = hbsnn_data.joined(laptop, recorded, (OURS, BLOCK))
+        assert words == "the pipeline's runs" and table.equals(laptop)
+    assert hbsnn_data.seeds_in_words(desk) == "n = 4"
+    assert hbsnn_data.seeds_in_words(pd.concat([own, only_ours])) == "n = 2 to 4"
+
+
 def net(arm: str, impl: str, seconds: float, what: str = "net") -> dict[str, object]:
     return {"case": {"what": what, "arm": arm, "batch": 8}, "impl": impl, "median_s": seconds}
 

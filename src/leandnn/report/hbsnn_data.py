@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -41,10 +41,14 @@ def _labelled(final: pd.DataFrame, paper: str, comparison: str) -> pd.DataFrame:
     return final.assign(arm=arms, family=[family(arm) for arm in arms])
 
 
-def laptop(runs_dir: Path | str) -> pd.DataFrame:
+Chosen = Mapping[str, Sequence[str]]
+"""Comparisons by paper."""
+
+
+def laptop(runs_dir: Path | str, chosen: Chosen = COMPARISONS) -> pd.DataFrame:
     """The pipeline's runs: columns arm (paper/comparison/arm), family, seed, metrics; empty without runs."""
     found = []
-    for paper, comparisons in COMPARISONS.items():
+    for paper, comparisons in chosen.items():
         for comparison in comparisons:
             try:
                 final, _ = runs.load(Path(runs_dir) / paper / comparison)
@@ -54,15 +58,44 @@ def laptop(runs_dir: Path | str) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["arm", "family", "seed"])
 
 
-def recorded(root: Path, profile: str = "desk") -> pd.DataFrame:
+def recorded(root: Path, profile: str = "desk", chosen: Chosen = COMPARISONS) -> pd.DataFrame:
     """The same of the runs outside the pipeline, of the first machine that has them; empty where none has."""
     found = []
-    for paper, comparisons in COMPARISONS.items():
+    for paper, comparisons in chosen.items():
         for comparison in comparisons:
             records = runs.load_records(root, f"{paper}-{comparison}", profile)
             if records is not None:
                 found.append(_labelled(records[0], paper, comparison))
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["arm", "family", "seed"])
+
+
+def joined(laptop: pd.DataFrame, desk: pd.DataFrame, needed: Iterable[str]) -> tuple[pd.DataFrame, str]:
+    """What a figure shows while desk studies are under way: of every arm the scale that has more seeds.
+
+    - needed: arms that the figure cannot do without.
+
+    The pipeline's runs stand beside desk ones only where they took as many steps. Returns the table and which
+    scales are in it, in words; the pipeline's runs alone where the two together lack a needed arm.
+    """
+    own = "the pipeline's runs"
+    alike = laptop[laptop.steps.isin(desk.steps)] if len(desk) else laptop
+    counts = {name: table.groupby("arm").seed.nunique() for name, table in (("desk", desk), ("own", alike))}
+    better = {arm for arm, n in counts["desk"].items() if n >= counts["own"].get(arm, 0)}
+    parts = desk[desk.arm.isin(better)], alike[~alike.arm.isin(better)]
+    table = (
+        pd.concat([part for part in parts if len(part)], ignore_index=True)
+        if any(map(len, parts))
+        else laptop
+    )
+    if not better or not set(needed) <= set(table.arm):
+        return laptop, own
+    return table, f"desk scale, and {own} where those are more" if len(parts[1]) else "desk scale"
+
+
+def seeds_in_words(table: pd.DataFrame) -> str:
+    """How many seeds the arms of a table have: "n = 3", or "n = 2 to 8"."""
+    counts = table.groupby("arm").seed.nunique()
+    return f"n = {counts.min()}" if counts.min() == counts.max() else f"n = {counts.min()} to {counts.max()}"
 
 
 def differences(

@@ -1,18 +1,13 @@
-"""Figures of paper 3: graphs and their product, masks, spectra, accuracy by sparsity and by gap, time, memory."""
+"""Figures of paper 3's method: graphs, lifts and their product, masks, spectra. Results: rbgp_results.py."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
-
-from leandnn.report import figures, hbsnn_data
-from leandnn.report.benchfile import BenchFile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,28 +17,12 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 LEFT, RIGHT, EDGE, CROSSED = "#0072B2", "#D55E00", "#555555", "#CC79A7"
-# Family of arms → words, colour, marker; as in the figures of paper 4 where both have it.
-RANDOM = {
-    "random": ("single weights at random, fixed", "#56B4E9", "o"),
-    "random4x4": ("4×4 blocks at random, fixed", "#8DD3A0", "^"),
-    "random16x16": ("16×16 blocks at random, fixed", "#B8A07E", "<"),
-}
-FAMILIES = {**hbsnn_data.FAMILIES, **RANDOM}
 # Arms of the ablation, from no gap to the greatest.
 GRAPHS = {
     "disconnected": ("disconnected", "#CC79A7"),
     "not-ramanujan": ("connected, not Ramanujan", "#D55E00"),
     "rbgp4": ("Ramanujan, random lifts", "#E69F00"),
     "hadamard": ("Ramanujan, deterministic lifts", "#009E73"),
-}
-# Implementation in bench-rbgp.json → words, colour; from the slowest kind to ours.
-IMPLS = {
-    "torch.dense": ("dense, torch", "#555555"),
-    "torch.dense (channels last)": ("dense, torch, channels last", "#888888"),
-    "onednn (folded, prepacked)": ("dense, oneDNN, folded and packed", "#BBBBBB"),
-    "leandnn.unstructured": ("single weights, our kernels", "#0072B2"),
-    "leandnn.block4x4": ("4×4 blocks, our kernels", "#009E73"),
-    "leandnn": ("RBGP4, our kernels", "#E69F00"),
 }
 
 
@@ -168,118 +147,3 @@ def spectra(graphs: Mapping[str, WithSpectrum]) -> Figure:
     ax.set(xlabel="singular value, by size", ylabel="over the largest", ylim=(-0.02, 1.06))
     ax.legend(loc="upper right", fontsize=9)
     return figure
-
-
-def accuracy(table: pd.DataFrame, note: str = "") -> Figure:
-    """Accuracy by share of zeros: means with a band of one standard deviation, a line for every kind of pattern.
-
-    - table: see hbsnn_data.laptop; without runs at several sparsities it has points with bars.
-    """
-    import matplotlib.pyplot as plt
-
-    means = hbsnn_data.means(table)
-    figure, ax = plt.subplots(figsize=(8.4, 4.4))
-    for number, (name, (words, colour, marker)) in enumerate(FAMILIES.items()):
-        rows = means[means.family == name].sort_values("sparsity")
-        if rows.empty:
-            continue
-        mean, spread = 100 * rows.accuracy.to_numpy(), 100 * rows.sd.fillna(0).to_numpy()
-        if name == "dense":
-            ax.axhspan(mean[0] - spread[0], mean[0] + spread[0], color=figures.COLOURS["margin"], lw=0)
-            ax.axhline(mean[0], color=colour, lw=1.2, ls="--", label=words)
-            continue
-        # Zeros by halvings of what is left: 50, 75, 87.5 and 93.75 % stand at equal distances.
-        x = -np.log2(1 - rows.sparsity.to_numpy()) + (0.035 * (number - 5) if len(rows) == 1 else 0)
-        style = "--" if name in RANDOM else "-"
-        ax.plot(x, mean, style, marker=marker, ms=6.5, lw=1.6, color=colour, label=words)
-        if len(rows) == 1:
-            ax.errorbar(x, mean, yerr=spread, color=colour, capsize=3, lw=1.2)
-        else:
-            ax.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
-    ax.set_xticks([1, 2, 3, 4], ["50 %", "75 %", "87.5 %", "93.75 %"])
-    ax.set(xlim=(0.7, 4.3), xlabel="zeros in the sparse layers", ylabel="test accuracy, %")
-    ax.set_title("Accuracy by sparsity and kind of pattern")
-    _say(figure, note)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
-    return figure
-
-
-def gaps(final: pd.DataFrame, note: str = "") -> Figure:
-    """Accuracy of nets whose graphs have the same degrees, by spectral gap and by the spread of path counts.
-
-    - final: runs of the ablation (see runs.load) with spectral_gap and path_spread.
-    """
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.9), sharey=True)
-    for name, (words, colour) in GRAPHS.items():
-        rows = final[final.arm == name]
-        if rows.empty:
-            continue
-        for ax, column in zip(axes, ("spectral_gap", "path_spread"), strict=True):
-            ax.plot(rows[column], 100 * rows.test_accuracy, "o", color=colour, ms=5, alpha=0.55, mew=0)
-            mean, spread = 100 * rows.test_accuracy.mean(), 100 * rows.test_accuracy.std()
-            ax.errorbar(
-                rows[column].mean(), mean, yerr=0 if np.isnan(spread) else spread, fmt="D", color=colour, ms=7,
-                capsize=4, label=words,
-            )  # fmt: skip
-    axes[0].set(xlabel="spectral gap 1 − σ₂/σ₁, mean of the layers", ylabel="test accuracy, %")
-    axes[1].set(xlabel="spread of the path counts (sd / mean)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-    _say(figure, note)
-    return figure
-
-
-def costs(bench: BenchFile, sparsity: float, note: str = "") -> Figure:
-    """Time an image of VGG19 takes at every measured batch, and its peak memory, as bars.
-
-    - sparsity: in percent.
-    """
-    import matplotlib.pyplot as plt
-    from matplotlib.patches import Patch
-
-    own = [
-        row for row in bench.rows if row["case"].get("net") == "VGG19" and row["case"]["sparsity"] == sparsity
-    ]
-    panels = [(unit, batch) for unit in ("images", "MiB") for batch in _batches(own, unit)]
-    figure, axes = plt.subplots(1, len(panels), figsize=(max(8.4, 2.6 * len(panels)), 3.6), squeeze=False)
-    for ax, (unit, batch) in zip(axes[0], panels, strict=True):
-        found = {row["impl"]: row for row in own if row["unit"] == unit and row["case"]["batch"] == batch}
-        if unit == "images":
-            values = [1e3 * found[name]["median_s"] / batch if name in found else 0.0 for name in IMPLS]
-            _bars(ax, values, f"batch {batch}: ms an image")
-        else:
-            _bars(
-                ax,
-                [found[name]["case"]["peak_mib"] if name in found else 0.0 for name in IMPLS],
-                f"batch {batch}: peak MiB",
-            )
-    handles = [Patch(color=colour) for _, colour in IMPLS.values()]
-    figure.legend(
-        handles, [words for words, _ in IMPLS.values()], loc="outside lower center", ncols=3, fontsize=9
-    )
-    _say(figure, note)
-    return figure
-
-
-def _say(figure: Figure, note: str) -> None:
-    """A note above a figure, in as many lines as its width asks for."""
-    if note:
-        words = textwrap.fill(note, int(13 * figure.get_figwidth()))
-        figure.suptitle(words, x=0.01, ha="left", fontsize=9, fontweight="bold")
-
-
-def _batches(rows: Sequence[Mapping[str, Any]], unit: str) -> list[int]:
-    """The batches that rows of a unit have, ascending."""
-    return sorted({row["case"]["batch"] for row in rows if row["unit"] == unit})
-
-
-def _bars(ax: Axes, values: Sequence[float], title: str) -> None:
-    """One bar for every implementation of IMPLS, its value above it; none where it was not measured."""
-    colours = [colour for _, colour in IMPLS.values()]
-    bars = ax.bar(range(len(values)), values, color=colours, width=0.8)
-    ax.bar_label(bars, [f"{v:.{2 if v < 10 else 3}g}" if v else "" for v in values], fontsize=8, padding=1)
-    ax.set_title(title, fontsize=9.5, fontweight="normal", loc="center")
-    ax.set(xticks=[], ylim=(0, 1.15 * max(values, default=1) or 1))
-    ax.grid(visible=False)

@@ -1,0 +1,209 @@
+"""Figures of paper 3's results: accuracy by sparsity and by spectral gap, time and memory; what they say in words."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from leandnn.report import figures, hbsnn_data
+from leandnn.report.benchfile import BenchFile
+from leandnn.report.rbgp_figures import GRAPHS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# What is drawn: comparisons by paper. WIDE has another net.
+COMPARISONS = {
+    "blocksparse": ("baselines", "sparsities"),
+    "rbgp": ("patterns", "sparsities", "distillation"),
+}
+WIDE = {"rbgp": ("wide_resnet",)}
+# Family of arms → words, colour, marker; as in the figures of paper 4 where both have it.
+RANDOM = {
+    "random": ("single weights at random, fixed", "#7A6FB0", "o"),
+    "random4x4": ("4×4 blocks at random, fixed", "#8DD3A0", "^"),
+    "random16x16": ("16×16 blocks at random, fixed", "#B8A07E", "<"),
+}
+TAUGHT = {"distilled": ("RBGP4, taught by the dense net", "#A6541B", "*")}
+FAMILIES = {**hbsnn_data.FAMILIES, **TAUGHT, **RANDOM}
+# Implementation in bench-rbgp.json → words, colour; from the slowest kind to ours.
+IMPLS = {
+    "torch.dense": ("dense, torch", "#555555"),
+    "torch.dense (channels last)": ("dense, torch, channels last", "#888888"),
+    "onednn (folded, prepacked)": ("dense, oneDNN, folded and packed", "#BBBBBB"),
+    "leandnn.unstructured": ("single weights, our kernels", "#0072B2"),
+    "leandnn.block4x4": ("4×4 blocks, our kernels", "#009E73"),
+    "leandnn": ("RBGP4, our kernels", "#E69F00"),
+}
+
+
+def accuracy(nets: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
+    """Accuracy by share of zeros, a panel a net: means with a band of one standard deviation, a line for every pattern.
+
+    - nets: title → table, see hbsnn_data.laptop; without runs at several sparsities it has points with bars.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(nets), figsize=(8.4 + 4.4 * (len(nets) - 1), 4.4), squeeze=False)
+    shown: dict[str, Any] = {}
+    for ax, (title, table) in zip(axes[0], nets.items(), strict=True):
+        _by_sparsity(ax, hbsnn_data.means(table))
+        ax.set_xticks([1, 2, 3, 4], ["50 %", "75 %", "87.5 %", "93.75 %"])
+        ax.set(xlim=(0.7, 4.3), xlabel="zeros in the sparse layers")
+        ax.set_title(title)
+        handles, labels = ax.get_legend_handles_labels()
+        shown = dict(zip(labels, handles, strict=True)) | shown
+    order = [words for words, _, _ in FAMILIES.values() if words in shown]
+    axes[0][0].set_ylabel("test accuracy, %")
+    axes[0][-1].legend(
+        [shown[words] for words in order], order, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9
+    )
+    _say(figure, note)
+    return figure
+
+
+def _by_sparsity(ax: Axes, means: pd.DataFrame) -> None:
+    """One net's lines, see accuracy."""
+    for number, (name, (words, colour, marker)) in enumerate(FAMILIES.items()):
+        rows = means[means.family == name].sort_values("sparsity")
+        if rows.empty:
+            continue
+        mean, spread = 100 * rows.accuracy.to_numpy(), 100 * rows.sd.fillna(0).to_numpy()
+        if name == "dense":
+            ax.axhspan(mean[0] - spread[0], mean[0] + spread[0], color=figures.COLOURS["margin"], lw=0)
+            ax.axhline(mean[0], color=colour, lw=1.2, ls="--", label=words)
+            continue
+        # Zeros by halvings of what is left: 50, 75, 87.5 and 93.75 % stand at equal distances.
+        x = -np.log2(1 - rows.sparsity.to_numpy()) + (0.035 * (number - 5) if len(rows) == 1 else 0)
+        style = "--" if name in RANDOM else "-"
+        ax.plot(x, mean, style, marker=marker, ms=6.5, lw=1.6, color=colour, label=words)
+        if len(rows) == 1:
+            ax.errorbar(x, mean, yerr=spread, color=colour, capsize=3, lw=1.2)
+        else:
+            ax.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
+
+
+def gaps(studies: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
+    """Accuracy of nets whose graphs have the same degrees, by spectral gap and by the spread of path counts.
+
+    - studies: title → runs of the ablation (see runs.load) with spectral_gap and path_spread; a row of panels each.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, rows = plt.subplots(
+        len(studies), 2, figsize=(9.6, 0.6 + 3.3 * len(studies)), sharey="row", squeeze=False
+    )
+    for axes, (title, final) in zip(rows, studies.items(), strict=True):
+        for name, (words, colour) in GRAPHS.items():
+            own = final[final.arm == name]
+            if own.empty:
+                continue
+            for ax, column in zip(axes, ("spectral_gap", "path_spread"), strict=True):
+                ax.plot(own[column], 100 * own.test_accuracy, "o", color=colour, ms=5, alpha=0.55, mew=0)
+                mean, spread = 100 * own.test_accuracy.mean(), 100 * own.test_accuracy.std()
+                ax.errorbar(
+                    own[column].mean(), mean, yerr=0 if np.isnan(spread) else spread, fmt="D", color=colour,
+                    ms=7, capsize=4, label=words,
+                )  # fmt: skip
+        axes[0].set_title(title)
+        axes[0].set_ylabel("test accuracy, %")
+    rows[-1][0].set_xlabel("spectral gap 1 − σ₂/σ₁, mean of the layers")
+    rows[-1][1].set_xlabel("spread of the path counts (sd / mean)")
+    handles, labels = rows[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+    _say(figure, note)
+    return figure
+
+
+def difference_in_words(table: pd.DataFrame, treatment: str, control: str) -> str:
+    """The paired difference in accuracy as a sentence; empty without a pair of one seed.
+
+    - table: see hbsnn_data.laptop; treatment, control: arms.
+    """
+    points = 100 * hbsnn_data.differences(table, treatment, control).difference
+    if not len(points):
+        return ""
+    return (
+        f"{treatment} minus {control}: {points.mean():+.2f} points of test accuracy, mean of {len(points)} "
+        f"seed{'s' * (len(points) > 1)} ({points.min():+.2f} to {points.max():+.2f})"
+    )
+
+
+def speed_in_words(rounds: Mapping[str, Sequence[float]]) -> str:
+    """What the rounds of `leandnn bench rbgp` say; empty where an arm is missing.
+
+    - rounds: seconds of all sparse layers of VGG19, batch 128, 87.5 % zeros, by arm.
+    """
+    arms = ("rbgp4", "unstructured", "block4x4", "unstructured_library", "block4x4_library")
+    if not all(rounds.get(arm) for arm in arms):
+        return ""
+    ours, single, blocks, csr, bsr = (median(rounds[arm]) for arm in arms)
+    part = (single - blocks) / (single - ours) if single > ours else float("nan")
+    most = "most" if part > 0.5 else "not most"
+    return (
+        f"All sparse layers of VGG19, batch 128, 87.5 % zeros, n = {len(rounds['rbgp4'])} rounds: RBGP4 takes "
+        f"{1e3 * ours:.0f} ms, our kernels for single weights {single / ours:.2f} times and for 4×4 blocks "
+        f"{blocks / ours:.2f} times as long, MKL's for single weights {csr / ours:.1f} times and for 4×4 blocks "
+        f"{bsr / ours:.1f} times. Random 4×4 blocks, whose rows share their columns too, have {part:.0%} of what RBGP4 "
+        f"saves over single weights: {most} of the speed comes from rows that share a support."
+    )
+
+
+def costs(bench: BenchFile, sparsity: float, note: str = "") -> Figure:
+    """Time an image of VGG19 takes at every measured batch, and its peak memory, as bars.
+
+    - sparsity: in percent.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
+
+    own = [
+        row for row in bench.rows if row["case"].get("net") == "VGG19" and row["case"]["sparsity"] == sparsity
+    ]
+    panels = [(unit, batch) for unit in ("images", "MiB") for batch in _batches(own, unit)]
+    figure, axes = plt.subplots(1, len(panels), figsize=(max(8.4, 2.6 * len(panels)), 3.6), squeeze=False)
+    for ax, (unit, batch) in zip(axes[0], panels, strict=True):
+        found = {row["impl"]: row for row in own if row["unit"] == unit and row["case"]["batch"] == batch}
+        if unit == "images":
+            values = [1e3 * found[name]["median_s"] / batch if name in found else 0.0 for name in IMPLS]
+            _bars(ax, values, f"batch {batch}: ms an image")
+        else:
+            _bars(
+                ax,
+                [found[name]["case"]["peak_mib"] if name in found else 0.0 for name in IMPLS],
+                f"batch {batch}: peak MiB",
+            )
+    handles = [Patch(color=colour) for _, colour in IMPLS.values()]
+    figure.legend(
+        handles, [words for words, _ in IMPLS.values()], loc="outside lower center", ncols=3, fontsize=9
+    )
+    _say(figure, note)
+    return figure
+
+
+def _say(figure: Figure, note: str) -> None:
+    """A note above a figure, in as many lines as its width asks for."""
+    if note:
+        words = textwrap.fill(note, int(13 * figure.get_figwidth()))
+        figure.suptitle(words, x=0.01, ha="left", fontsize=9, fontweight="bold")
+
+
+def _batches(rows: Sequence[Mapping[str, Any]], unit: str) -> list[int]:
+    """The batches that rows of a unit have, ascending."""
+    return sorted({row["case"]["batch"] for row in rows if row["unit"] == unit})
+
+
+def _bars(ax: Axes, values: Sequence[float], title: str) -> None:
+    """One bar for every implementation of IMPLS, its value above it; none where it was not measured."""
+    colours = [colour for _, colour in IMPLS.values()]
+    bars = ax.bar(range(len(values)), values, color=colours, width=0.8)
+    ax.bar_label(bars, [f"{v:.{2 if v < 10 else 3}g}" if v else "" for v in values], fontsize=8, padding=1)
+    ax.set_title(title, fontsize=9.5, fontweight="normal", loc="center")
+    ax.set(xticks=[], ylim=(0, 1.15 * max(values, default=1) or 1))
+    ax.grid(visible=False)
