@@ -145,7 +145,8 @@ def load(path: Path | str, into: nn.Module | None = None, *, mmap: bool = False)
         raise LeandnnError(f"{path.name} is damaged: {error}") from error
     # What a hostile description may set off: all of it is plain data, looked up in tables.
     except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise LeandnnError(f"{path.name} describes no model: {type(error).__name__}: {error}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise LeandnnError(f"{path.name} describes no model: {reason}") from error
 
 
 def _bytes(path: Path, mmap: bool) -> NDArray[np.uint8]:
@@ -238,7 +239,7 @@ def _assembled(
         raise LeandnnError(
             "the file holds weights of a net that torch.fx could not trace: load(path, into=model)"
         )
-    model = modules[""] if "" in modules else _tree(modules)
+    model = modules[""] if "" in modules else _tree(modules, tensors)
     model.load_state_dict(tensors, assign=True)
     return Compressed(model, workspace, Program(program.from_json(meta["program"]), modules))
 
@@ -261,17 +262,28 @@ def _argument(value: Any) -> Any:
     raise ValueError(f"an argument is {value!r}")
 
 
-def _tree(modules: Mapping[str, nn.Module]) -> nn.Module:
-    """Modules by their dotted names; those that only hold others are plain."""
+def _tree(modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Modules by their dotted names; those that only hold others are plain, with the tensors of no known layer."""
     root = nn.Module()
     for name, module in modules.items():
-        parent = root
         *path, last = name.split(".")
-        for step in path:
-            if step not in parent._modules:
-                parent.add_module(step, nn.Module())
-            parent = cast(nn.Module, parent._modules[step])
-        parent.add_module(last, module)
+        _holder(root, path).add_module(last, module)
+    known = set(root.state_dict())
+    for name, tensor in tensors.items():
+        if name not in known:
+            *path, last = name.split(".")
+            holder = _holder(root, path)
+            if type(holder) is not nn.Module:
+                raise ValueError(f"the layer of tensor {name} has none of that name")
+            holder.register_buffer(last, tensor)
+    return root
+
+
+def _holder(root: nn.Module, path: list[str]) -> nn.Module:
+    for step in path:
+        if step not in root._modules:
+            root.add_module(step, nn.Module())
+        root = cast(nn.Module, root._modules[step])
     return root
 
 
