@@ -19,6 +19,7 @@ BENCHES = {
     "rbgp": "rbgp",
     "hbsnn": "hbsnn",
     "autosparse": "autosparse",
+    "huffman": "huffman",
     "commands": "commands",
 }
 

@@ -1,0 +1,73 @@
+"""Inference on Huffman-coded weights: AlexNet at full size with structured weights (huffman/full_alexnet.py).
+
+Sizes, rates of decoding alone, linear layers that multiply while they decode beside dense, narrower and sparse ones,
+memory, threads, the whole net, and what batch sizes per layer gain. All times of a case are taken in turns.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from leandnn import runtime
+from leandnn.bench import huffman_decode, huffman_layers, huffman_peers, huffman_plans, huffman_targets
+from leandnn.bench.huffman_plans import Scored
+from leandnn.bench.timing import Row
+from leandnn.huffman import full_alexnet
+from leandnn.huffman.compress import encode
+from leandnn.huffman.costs import BATCHES
+from leandnn.huffman.full_alexnet import AlexNet
+from leandnn.huffman.model import Compressed
+
+REPEATS, QUICK_REPEATS = 25, 3
+ROUNDS, QUICK_ROUNDS = 40, 4  # of costs; half of them choose plans, half score them
+RUNS = 5  # of the plans that are run; each takes a second or more
+SHRINK = 8  # of the quick run's net
+
+
+@functools.cache
+def nets(quick: bool) -> tuple[AlexNet, dict[str, Compressed]]:
+    """The net, pruned and shared; and coded by layout: "lanes", as a CPU with AVX2 has it, and "smallest"."""
+    net = full_alexnet.shared(shrink=SHRINK if quick else 1)
+    return net, {"lanes": encode(net, layout="lanes"), "smallest": encode(net, layout="streams")}
+
+
+@functools.cache
+def plans(quick: bool) -> dict[tuple[int, str, str], Scored | None]:
+    """Plans for all caps, chosen on one half of the rounds and scored on the other; one thread."""
+    runtime.configure(seed=0, threads=1)
+    batches = (1, 2, 4) if quick else BATCHES
+    costs = huffman_plans.measure(nets(quick)[1]["lanes"], batches, QUICK_ROUNDS if quick else ROUNDS)
+    return huffman_plans.scored(costs)
+
+
+def rows(quick: bool) -> list[Row]:
+    """Measured rows; leaves torch at one thread. Quick: a smaller net, fewer repeats, cases and batches."""
+    runtime.configure(seed=0, threads=1)
+    net, models = nets(quick)
+    model, repeats = models["lanes"], QUICK_REPEATS if quick else REPEATS
+    with torch.no_grad():
+        found = huffman_decode.sizes(models)
+        found += huffman_decode.rates(net, repeats, tuple(huffman_decode.CASES)[: 1 if quick else None])
+        names = ("fc6",) if quick else tuple(full_alexnet.FC)
+        batches = huffman_layers.BATCHES[: 2 if quick else None]
+        found += huffman_layers.linear(net, model, names, batches, repeats)
+        found += huffman_layers.threads(model, repeats)
+        found += huffman_layers.memory(model)
+        found += huffman_layers.whole(models, (1,) if quick else (1, 16), repeats)
+    found += huffman_plans.planned(plans(quick))
+    return found + huffman_plans.run(model, plans(quick), 1 if quick else RUNS)
+
+
+def rounds(quick: bool) -> dict[str, list[float]]:
+    """Seconds of an image, round by round of those that did not choose the plans; huffman_plans.arms."""
+    return huffman_plans.arms(plans(quick))
+
+
+def summary(rows: list[Row]) -> str:
+    """The targets, with what was measured, and which decoders were not there to compare with."""
+    lines = [huffman_targets.table(rows)]
+    if absent := huffman_peers.absent():
+        lines.append(f"decoders that are not installed: {', '.join(absent)}")
+    return "\n".join(lines)
