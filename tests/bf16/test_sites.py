@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -233,3 +235,66 @@ def test_inside_an_emulation_it_is_refused():
     layer = nn.Linear(4, 4)
     with emulate(layer, Policy.paper()), pytest.raises(LeandnnError, match="inside another"):
         rounding_sites(layer, torch.randn(2, 4))
+
+
+class Summed(nn.Module):
+    """A layer whose input comes inside something that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Any) -> Tensor:
+        return self.layer(x["x"] if isinstance(x, dict) else x.x if hasattr(x, "_fields") else x[0])
+
+
+class Pair(NamedTuple):
+    x: Tensor
+    n: int
+
+
+@pytest.mark.parametrize("wrap", [lambda x: {"x": x}, lambda x: Pair(x, 1), lambda x: [x]])
+def test_inputs_of_every_kind_are_copied(wrap):
+    x = torch.randn(2, 4, requires_grad=True)
+    rows = list(rounding_sites(Summed(), wrap(x)))
+    assert [(s.tensor, s.values) for s in rows] == [("x", 8), ("w", 12), ("y", 6), ("dy", 6), ("dx", 8)]
+    assert x.grad is None
+
+
+def test_a_packed_sequence_is_one_argument():
+    packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 4), [5, 3, 2])
+    rows = rounding_sites(nn.GRU(4, 6), packed, loss=lambda result: result[0].data.sum())
+    assert next(iter(rows)).values == 10 * (4 + 6)  # inputs and states of the ten rows
+
+
+def test_what_has_no_gradient_is_refused():
+    with pytest.raises(ValueError, match="the loss needs no gradient"):
+        rounding_sites(nn.Linear(4, 4).requires_grad_(False), torch.randn(2, 4))
+
+
+def test_what_is_no_policy_is_refused():
+    with pytest.raises(ValueError, match=r"policy is 'bf16', expected a Policy such as Policy.paper\(\)"):
+        rounding_sites(nn.Linear(4, 4), torch.randn(2, 4), "bf16")  # type: ignore[arg-type]
+
+
+def test_a_compiled_part_is_refused_rather_than_left_out_of_the_table():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        compiled = torch.jit.trace(nn.Linear(4, 4), torch.randn(2, 4))
+    with pytest.raises(ValueError, match="module 1 is compiled by torch.jit, expected Python code"):
+        rounding_sites(nn.Sequential(nn.Linear(4, 4), compiled), torch.randn(2, 4))
+
+
+def test_the_worst_row_is_that_of_the_largest_share():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with torch.no_grad():
+        net[0].weight.mul_(1e-9)  # below FP16's smallest number
+        net[1].weight[0].mul_(1e-9)
+    report = rounding_sites(net, torch.randn(2, 4), Policy(weights="fp16"))
+    worst = report.worst("zeros")
+    assert worst is not None
+    assert (worst.module, worst.tensor, worst.zeros) == ("0", "w", 16)
+    assert report.worst("overflows") is None
+    assert report.worst("lost") is None
+    with pytest.raises(ValueError, match="count 'values' is unknown, expected one of changed, overflows"):
+        report.worst("values")

@@ -158,6 +158,20 @@ class SiteReport:
             normals.append(total)
         return SiteReport(tuple(sites), self.first_non_finite, tuple(normals))
 
+    def worst(self, count: str) -> Site | None:
+        """The row with the largest share of values that a count tells, e.g. "zeros" or "lost"; None if all have 0.
+
+        Raises ValueError for a count that rows do not have.
+        """
+        if count not in (*_COUNTS[2:], "lost"):
+            raise ValueError(f"count {count!r} is unknown, expected one of {', '.join(_COUNTS[2:])}, lost")
+
+        def share(site: Site) -> float:
+            return (getattr(site, count) or 0) / max(1, site.values)
+
+        found = max(self.sites, key=share, default=None)
+        return found if found is not None and share(found) else None
+
     def to_markdown(self) -> str:
         """The rows as a Markdown table; columns that are empty everywhere are left out."""
         columns: dict[str, list[str]] = {}

@@ -42,7 +42,8 @@ def rounding_sites(
     """Every place where a training step of `model` rounds: one step is made on a copy, and counted.
 
     - model: any module; neither it nor its gradients, buffers or torch's random generators are changed.
-    - inputs: what it is called with: a tuple of arguments, or the one argument.
+    - inputs: what it is called with: a tuple of arguments, or the one argument (a named tuple or a packed
+      sequence is one).
     - policy: Policy.paper() if None.
     - loss: from the model's result to a scalar; the mean square of its (first) tensor if None.
     - optimizer: from parameters to an optimizer, for the update; SGD with a learning rate of 0.1 if None. It
@@ -54,12 +55,20 @@ def rounding_sites(
     rounding. A weight's working copy is listed where it is first used. Recurrent layers come to the same
     places at each time step; their counts are added up.
 
-    Raises what emulate raises, and ValueError for a loss that is no scalar.
+    Raises what emulate raises, and ValueError for a policy that is none, a model with parts that torch.jit has
+    compiled (no rounding could be seen there), and a loss that is no scalar or that no gradient comes back from.
     """
     policy = Policy.paper() if policy is None else policy
+    if not isinstance(policy, Policy):
+        raise ValueError(f"policy is {policy!r}, expected a Policy such as Policy.paper()")
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"module {name or _ROOT} is compiled by torch.jit, expected Python code: what it rounds cannot be seen"
+            )
     model = copy.deepcopy(model)
     parameters = list(model.parameters())
-    args = _own(inputs) if isinstance(inputs, tuple) else (_own(inputs),)
+    args = _own(inputs) if type(inputs) is tuple else (_own(inputs),)
     devices = sorted({p.device.index or 0 for p in parameters if p.is_cuda})
     with torch.random.fork_rng(devices), torch.enable_grad():
         master = _master(model, policy)
@@ -70,6 +79,8 @@ def rounding_sites(
         if not isinstance(value, Tensor) or value.numel() != 1:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"the loss is {shape}, expected a scalar tensor")
+        if not value.requires_grad:
+            raise ValueError("the loss needs no gradient, expected one of parameters that are trained")
         value.backward()
         if master is not None:
             _update(master, recorder, optimizer or (lambda p: torch.optim.SGD(p, lr=0.1)), parameters)
@@ -161,9 +172,15 @@ def _update(
 
 
 def _own(value: Any) -> Any:
-    """The value, tensors copied."""
+    """The value, tensors copied, also those in lists, tuples (named and packed ones too) and dictionaries."""
     if isinstance(value, Tensor):
         return value.detach().clone().requires_grad_(value.requires_grad)
+    if isinstance(value, dict):
+        own = copy.copy(value)
+        own.update({key: _own(v) for key, v in value.items()})
+        return own
+    if hasattr(value, "_fields"):  # a named tuple: its fields are arguments of their own
+        return type(value)(*(_own(v) for v in value))
     if isinstance(value, list | tuple):
         return type(value)(_own(v) for v in value)
     return value

@@ -1,75 +1,47 @@
-"""Figures of paper 1: a row of domains, paired differences in units of their margins, losses at fixed steps."""
+"""Figures of paper 1: a panel a net, paired differences in units of their margins, losses at fixed steps, places."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from leandnn.report import figures, runs, statistics
+from leandnn.report.bf16_runs import ARMS, Domain
 from leandnn.report.claimfile import Claim, Equivalence, Ratio, Rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ARMS = {"fp32": ("FP32", "-"), "bf16": ("BF16, emulated", "--")}
+STYLES = {"fp32": "-", "bf16": "--"}
 SCALES = {"laptop": ("o", "#56B4E9"), "desk": ("D", figures.COLOURS["bf16"])}  # marker and colour
 
 
-# Comparison → net and data, metric, axis. The laptop's five come first.
-NETS = {
-    "vision": ("SmallResNet, CIFAR-10", "test_accuracy", "test accuracy"),
-    "speech": ("DeepSpeech2-type, digits", "test_wer", "word error rate"),
-    "language": ("GNMT-type, translation", "test_loss", "test loss, nats/token"),
-    "generative": ("DC-GAN, CIFAR-10", "test_frechet_distance", "Fréchet distance"),
-    "recommendation": ("DLRM, made-up clicks", "test_log_loss", "test log loss, nats"),
-    "alexnet": ("AlexNet-type, CIFAR-10", "test_accuracy", "test accuracy"),
-    "transformer": ("Transformer, translation", "test_loss", "test loss, nats/token"),
-    "super_resolution": ("SR-GAN-type, CIFAR-10", "test_psnr", "PSNR, dB"),
-    "deep_cross": ("Deep & Cross, made-up clicks", "test_log_loss", "test log loss, nats"),
-}
-LAPTOP = tuple(NETS)[:5]
-
-
-@dataclass(frozen=True)
-class Domain:
-    """One net of the study: its title, the axis of its metric, and its runs (see runs.load)."""
-
-    title: str
-    metric: str
-    label: str
-    final: pd.DataFrame
-    history: pd.DataFrame
-
-
-def load(runs_dir: Path | str) -> list[Domain]:
-    """The laptop's five domains, from the pipeline's runs."""
-    return [Domain(*NETS[name], *runs.load(Path(runs_dir) / "bf16" / name)) for name in LAPTOP]
-
-
 def curves(domains: Sequence[Domain], note: str = "") -> Figure:
-    """Every domain's metric after each epoch: thin lines are seeds, thick ones their means."""
+    """Every net's metric after each epoch: thin lines are seeds, thick ones means, bands one standard deviation."""
     import matplotlib.pyplot as plt
 
     columns = min(3, len(domains))
     rows = math.ceil(len(domains) / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.5 * columns, 2.9 * rows), squeeze=False)
     for ax, domain in zip(axes.flat, domains, strict=False):
-        for arm, (label, style) in ARMS.items():
+        for arm, style in STYLES.items():
             own = domain.history[domain.history.arm == arm]
             for _, run in own.groupby("seed"):
                 ax.plot(run.epoch, run[domain.metric], color=figures.COLOURS[arm], lw=0.8, alpha=0.5)
-            mean = own.groupby("epoch")[domain.metric].mean()
-            ax.plot(
-                mean.index, mean, style, color=figures.COLOURS[arm], lw=2.2, marker="o", ms=4, label=label
+            mean, spread = (getattr(own.groupby("epoch")[domain.metric], f)() for f in ("mean", "std"))
+            ax.fill_between(
+                mean.index, mean - spread, mean + spread, color=figures.COLOURS[arm], alpha=0.15, lw=0
             )
-        ax.set(title=domain.title, xlabel="epoch", ylabel=domain.label)
+            ax.plot(
+                mean.index, mean, style, color=figures.COLOURS[arm], lw=2.2, marker="o", ms=4, label=ARMS[arm]
+            )
+        ax.set(xlabel="epoch", ylabel=domain.label)
+        ax.set_title(f"{domain.title} (n = {domain.pairs})", fontsize=9)
         ax.xaxis.get_major_locator().set_params(integer=True)
     for ax in axes.flat[len(domains) :]:
         ax.set_axis_off()
@@ -148,7 +120,7 @@ def at_fixed_steps(domains: Sequence[Domain], margins: Sequence[float]) -> Figur
     figure, axes = plt.subplots(1, len(domains), figsize=(2.7 * len(domains), 2.8), squeeze=False)
     for ax, domain, margin in zip(axes[0], domains, margins, strict=True):
         _differences(ax, runs.trace(domain.final), margin)
-        ax.set_title(domain.title, fontsize=9)
+        ax.set_title(f"{domain.title} (n = {domain.pairs})", fontsize=8)
         ax.set_xlabel("step", fontsize=9)
         ax.tick_params(labelsize=8)
     axes[0][0].set_ylabel("training loss,\nBF16 − FP32, nats", fontsize=9)
@@ -157,6 +129,7 @@ def at_fixed_steps(domains: Sequence[Domain], margins: Sequence[float]) -> Figur
 
 def _differences(ax: Axes, trace: pd.DataFrame, margin: float) -> None:
     wide = trace.pivot(index="seed", columns=["arm", "step"], values="train_loss")
+    wide = wide.dropna()  # a seed that one arm alone has is no pair
     difference = wide["bf16"] - wide["fp32"]
     ax.axhspan(-margin, margin, color=figures.COLOURS["margin"], lw=0)
     ax.axhline(0, color=figures.COLOURS["neutral"], lw=0.8)
@@ -205,6 +178,43 @@ def contrasts(
         ax.set_title(title)
         ax.set_yticks(range(len(order)), order if ax is axes[0][0] else [""] * len(order))
         ax.set_ylim(len(order) - 0.5, -0.5)
+        ax.locator_params(axis="x", nbins=5)
         ax.set_xlabel(metric.replace("_", " ") + (", %" if factor == 100 else ""))
         ax.grid(axis="y", visible=False)
+    return figure
+
+
+def places(reports: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
+    """What rounding does at each place of one training step, in the order of the step: a row a net, a colour a format.
+
+    - reports: net → format ("bf16" or "fp16") → its rows, with the fields of leandnn.bf16.site_report.Site as columns.
+
+    Left: the mean relative error of the values that stay normal. Right: the share of values that the format holds
+    with fewer digits (subnormal) or not at all (overflow, or to zero). Shaded places are of the backward pass.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(len(reports), 2, figsize=(10.5, 2.0 * len(reports) + 0.7), squeeze=False)
+    for (left, right), (net, formats) in zip(axes, reports.items(), strict=True):
+        for fmt, rows in formats.items():
+            at = range(len(rows))
+            shared = {"color": figures.COLOURS[fmt], "ms": 3.5, "lw": 0, "label": fmt.upper()}
+            left.semilogy(at, rows.mean_error.where(rows.mean_error > 0), "o", **shared)
+            hurt = rows[["overflows", "zeros", "subnormals"]].sum(axis=1) / rows["values"].clip(lower=1)
+            right.plot(at, 100 * hurt, "o", **shared)
+        backward = int((rows.stage == "forward").sum())
+        for ax in (left, right):
+            ax.axvspan(backward - 0.5, len(rows) - 0.5, color=figures.COLOURS["margin"], lw=0)
+            ax.set_xlim(-0.5, len(rows) - 0.5)
+            ax.tick_params(labelsize=8)
+            ax.grid(axis="x", visible=False)
+        left.set_title(f"{net}, {len(rows)} places", fontsize=10)
+        left.set_ylim(2e-5, 4e-3)
+        left.set_ylabel("mean relative error", fontsize=9)
+        right.set_ylim(-4, 104)
+        right.set_ylabel("out of range, %", fontsize=9)
+    for ax in axes[-1]:
+        ax.set_xlabel("place of the step, forward then backward", fontsize=9)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
