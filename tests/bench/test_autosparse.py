@@ -35,6 +35,18 @@ def test_a_wrong_gradient_stops_the_bench(monkeypatch: pytest.MonkeyPatch):
         autosparse._check("SmallVGG")
 
 
+def test_a_peer_with_another_gradient_stops_the_bench(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(autosparse, "_pquant", lambda: lambda weight: autosparse.PlainThreshold(0.2))
+    with pytest.raises(LeandnnError, match=r"pquant-ml: the gradient of features\.\d+\.weight in SmallVGG"):
+        autosparse._check("SmallVGG")
+
+
+def test_a_peer_that_is_installed_has_a_row(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(autosparse, "_pquant", lambda: lambda weight: autosparse.PlainThreshold(0.5))
+    rows = autosparse._steps("SmallVGG", 1)
+    assert [r["impl"] for r in rows] == ["leandnn", "torch.dense", "torch.autograd", "pquant-ml"]
+
+
 def sparse_net() -> nn.Module:
     torch.manual_seed(0)
     net = SmallVGG()

@@ -143,16 +143,19 @@ def _pquant() -> Callable[[Tensor], nn.Module] | None:
 
 
 def _check(net: str) -> None:
-    """Our step's gradients, without a target, are those of the thresholds in torch's own operators."""
+    """A step's gradients, ours without a target, are those of the thresholds in torch's own operators."""
     ends = NETS[net][1]
-    ours = _Step(net, _ours(ends, target=None)).gradients()
     plain = _Step(net, _parametrised(ends, lambda w: PlainThreshold(0.5))).gradients()
-    for name, gradient in plain.items():
-        distance = float((ours[name] - gradient).norm() / gradient.norm().clamp(min=1e-30))
-        if not distance <= 1e-3:
-            raise LeandnnError(
-                f"the gradient of {name} in {net} is wrong: {distance:.2g} away, expected 1e-3"
-            )
+    others = {"leandnn": _Step(net, _ours(ends, target=None)).gradients()}
+    if (gate := _pquant()) is not None:
+        others["pquant-ml"] = _Step(net, _parametrised(ends, gate)).gradients()
+    for impl, found in others.items():
+        for name, gradient in plain.items():
+            distance = float((found[name] - gradient).norm() / gradient.norm().clamp(min=1e-30))
+            if not distance <= 1e-3:
+                raise LeandnnError(
+                    f"{impl}: the gradient of {name} in {net} is wrong: {distance:.2g} away, expected 1e-3"
+                )
 
 
 def _steps(net: str, repeats: int) -> list[Row]:

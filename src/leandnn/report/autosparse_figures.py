@@ -27,6 +27,9 @@ ARMS = {
     "topk-annealed": ("Top-K, annealed", "#E69F00", ">"),
     "topk-zero": ("Top-K, α = 0", "#56B4E9", "v"),
     "topk-straight": ("Top-K, α = 1", "#56B4E9", "^"),
+    "dst": ("DST", "#8C6D31", "p"),
+    "dst-annealed": ("DST, annealed", "#8C6D31", "h"),
+    "hierarchical": ("AutoSparse, cut to blocks", "#D55E00", "*"),
     "free": ("AutoSparse, left free", "#D55E00", "o"),
     "free_zero": ("α = 0, left free", "#0072B2", "o"),
 }
