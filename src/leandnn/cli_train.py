@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from leandnn.params import TrainBudget
     from leandnn.train.study import Comparison, Run
 
-WINGS = ("bf16", "blocksparse", "autosparse", "rbgp", "hbsnn")  # rooms with a study.py
+WINGS = ("bf16", "blocksparse", "autosparse", "rbgp", "hbsnn", "huffman")  # rooms with a study.py
 
 
 def _comparisons(paper: str) -> dict[str, Comparison]:

@@ -108,6 +108,13 @@ class Hbsnn:
 
 
 @dataclass(frozen=True)
+class Huffman:
+    """Budgets of paper 5."""
+
+    compression: TrainBudget | None = None
+
+
+@dataclass(frozen=True)
 class FeaturesBudget:
     """What the classifier may spend in whose features generated images are judged; see train/features.py."""
 
@@ -127,6 +134,7 @@ class Profile:
     autosparse: Autosparse = Autosparse()
     rbgp: Rbgp = Rbgp()
     hbsnn: Hbsnn = Hbsnn()
+    huffman: Huffman = Huffman()
 
     def budget(self, paper: str, comparison: str) -> TrainBudget | None:
         """The budget of a comparison, None if this profile does not run it."""

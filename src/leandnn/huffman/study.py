@@ -1,0 +1,99 @@
+"""What is run for paper 5: a net of AlexNet's form, trained, pruned, its weights shared, and Huffman-coded."""
+
+from __future__ import annotations
+
+import functools
+
+from leandnn.data import cifar
+from leandnn.huffman.stages import Phase, Recipe, Stages
+from leandnn.models.alexnet import SmallAlexNet
+from leandnn.params import TrainBudget
+from leandnn.train.classification import Classification
+from leandnn.train.study import Comparison, Trial
+from leandnn.train.task import Settings
+
+BATCH = 128
+CHANNELS, HIDDEN = (
+    (16, 32, 64, 64, 64),
+    1024,
+)  # so that 95 % of the weights are in linear layers; AlexNet: 96 %
+CONVOLUTIONS = tuple(f"features.{number}" for number in (0, 3, 6, 8, 10))
+LINEAR = tuple(f"classifier.{number}" for number in (1, 4, 6))
+DENSITY = {
+    **dict(zip(CONVOLUTIONS, (0.84, 0.38, 0.35, 0.37, 0.37), strict=True)),
+    **dict(zip(LINEAR, (0.08, 0.08, 0.25), strict=True)),
+}
+BITS = {**dict.fromkeys(CONVOLUTIONS, 6), **dict.fromkeys(LINEAR, 5)}
+PHASES = (
+    Phase("dense", 0.44, 0.1, "one_cycle"),
+    Phase("control", 0.28, 0.05, "linear"),
+    Phase("retrained", 0.20, 0.05, "linear"),
+    Phase("fine_tuned", 0.08, 0.001, "linear"),
+)
+RECIPE = Recipe(PHASES, DENSITY, BITS)
+
+
+def trial(
+    seed: int,
+    train: cifar.Images,
+    test: cifar.Images,
+    *,
+    epochs: int,
+    recipe: Recipe = RECIPE,
+    hidden: int = HIDDEN,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Trial:
+    """The net on given images, compressed by a recipe."""
+    build = functools.partial(SmallAlexNet, CHANNELS, hidden)
+    task = Classification(build, train, test, batch_size=BATCH, seed=seed, device=device)
+    settings = Settings(
+        epochs=epochs,
+        lr=0.1,  # what the phases say holds
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="constant",
+        clip_norm=1.0,
+        seed=seed,
+        threads=threads,
+        device=device,
+    )
+    stages = Stages(recipe, epochs * task.steps_per_epoch(), task.evaluate)
+    return Trial(task, settings, (stages,))
+
+
+def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+    train = cifar.load("cifar10", "train", count=budget.train_examples)
+    test = cifar.load("cifar10", "test", count=budget.test_examples)
+    return trial(seed, train, test, epochs=budget.epochs, threads=threads, device=device)
+
+
+_CODE = (
+    "data/cifar.py",
+    "data/prepared.py",
+    "huffman/compress.py",
+    "huffman/layers.py",
+    "huffman/matrices.py",
+    "huffman/model.py",
+    "huffman/program.py",
+    "huffman/prune.py",
+    "huffman/quantise.py",
+    "huffman/report.py",
+    "huffman/sections.py",
+    "huffman/stages.py",
+    "huffman/study.py",
+    "huffman/tracing.py",
+    "kernels/dispatch.py",
+    "kernels/huffman",
+    "models/alexnet.py",
+    "runtime.py",
+    "train/classification.py",
+    "train/loop.py",
+    "train/outcome.py",
+    "train/schedules.py",
+    "train/task.py",
+)
+COMPARISONS = {
+    # One arm: its control is the dense net of the same run, trained on for as many updates.
+    "compression": Comparison("huffman", "compression", ("huffman",), _make, data=("cifar10",), code=_CODE),
+}
