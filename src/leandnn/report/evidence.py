@@ -154,7 +154,7 @@ def _reference(root: Path) -> tuple[list[tuple[str, Run]], list[str]]:
     """(scale, run) of every trusted record and timing under reference/, and what was refused."""
     found, refused = _timings(root)
     for path in sorted((root / "reference").glob("*/*.json")):
-        if path.name == "cost.json" or path.name.startswith("bench-"):
+        if path.name == "cost.json" or path.name.startswith(("bench-", "fuzz-")):
             continue
         try:
             document, bad_records = record.read(path)
