@@ -10,7 +10,7 @@ export PATH := $(ROOT)/.venv/bin:$(PATH)
 export LEANDNN_ROOT := $(ROOT)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: setup repro test torture sanitize smoke lab bench reference site clean
+.PHONY: setup repro test torture sanitize fuzz smoke lab bench reference site clean
 
 setup:
 	@cd "$(ROOT)" && tools/setup && leandnn doctor
@@ -29,6 +29,10 @@ torture:
 # The kernel tests under AddressSanitizer and UBSan.
 sanitize:
 	@cd "$(ROOT)" && tools/setup && tools/sanitize
+
+# Damaged and hostile .lhuf files on every decoder, MINUTES of them with and without the sanitizers.
+fuzz:
+	@cd "$(ROOT)" && tools/setup && MINUTES="$${MINUTES:-10}" tools/fuzz
 
 smoke:
 	@cd "$(ROOT)" && tools/setup && tools/smoke
