@@ -24,7 +24,7 @@ LEVELS = [
     {"blocksparse"},
     {"report", *WINGS},
     {"bench", "doctor"},
-    {"cli_train"},
+    {"cli_train", "cli_huffman"},
     {"cli"},
     {"__main__"},
 ]

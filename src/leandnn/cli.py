@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leandnn import __version__, cli_train, paths
+from leandnn import __version__, cli_huffman, cli_train, paths
 from leandnn.errors import LeandnnError
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         "--reference", action="store_true", help="write them to reference/<machine>/bench-NAME.json"
     )
     add.set_defaults(run=_bench)
+
+    cli_huffman.add(commands)
 
     add = commands.add_parser("notebook", help="run one notebook, or strip it of outputs")
     add.add_argument("action", choices=("run", "strip"))

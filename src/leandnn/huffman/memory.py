@@ -1,4 +1,4 @@
-"""How much memory a call needs: the growth of the process's resident memory at its peak. Linux only."""
+"""How much memory a call needs: the growth of the process's resident memory at its peak. Peaks: Linux only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ from leandnn.errors import LeandnnError
 
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+
+
+def return_freed() -> None:
+    """Have malloc return large freed blocks to the system at once, for the rest of the process; glibc only.
+
+    By default it keeps most of them, and a process may then hold far more than it uses: call this before a
+    plan whose memory must stay within its budget. Fresh pages cost time: measure costs after this call, too.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, mmap_threshold = -1, -3  # names of malloc.h
+        mallopt(mmap_threshold, 64 << 10)
+        mallopt(trim_threshold, 64 << 10)
 
 
 def trim() -> None:

@@ -30,7 +30,9 @@ class Plan:
     - latency: seconds from when the first image of a period is taken to when the last result of the period is out. A
       period is the fewest images after which all units have run whole batches: the batch sizes' least common
       multiple. No image waits longer than that.
-    - memory_nbytes: at the peak: coded weights, tables, workspace, activations, staging. Not python's, torch's.
+    - memory_nbytes: at the peak: coded weights, tables, workspace, activations, staging, and what torch's operators
+      allocate. Not in it: the code of python and torch, what oneDNN compiles at first use, and freed memory that malloc
+      keeps (memory.return_freed has it keep little).
     - decoder: what the coded layers compute by.
     """
 

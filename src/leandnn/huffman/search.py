@@ -71,13 +71,14 @@ def refusal(costs: Costs, memory: int | None, latency: float | None, *, uniform:
     """A sentence on the least budgets that would do, where `best` finds nothing."""
     least_memory = _least_memory(costs, None, uniform=uniform)
     if memory is not None and (least_memory is None or least_memory > memory):
-        return f"no batch sizes fit into {_mb(memory)}: the least that would do is {_mb(least_memory)}"
+        return f"no batch sizes fit into {memory / 1e6:g} MB: the least that would do is {_mb(least_memory)}"
     least_latency = _least_latency(costs, None, uniform=uniform)
     if latency is not None and (least_latency is None or least_latency > latency):
-        return f"no batch sizes answer within {latency:.4g} s: the least that would do is {_s(least_latency)}"
+        return f"no batch sizes answer within {latency:g} s: the least that would do is {_s(least_latency)}"
+    assert memory is not None and latency is not None  # each alone would do
     return (
-        f"no batch sizes fit into {_mb(memory)} and answer within {latency:.4g} s: in that memory the least latency is "
-        f"{_s(_least_latency(costs, memory, uniform=uniform))}, at that latency the least memory "
+        f"no batch sizes fit into {memory / 1e6:g} MB and answer within {latency:g} s: in that memory "
+        f"the least latency is {_s(_least_latency(costs, memory, uniform=uniform))}, at that latency the least memory "
         f"{_mb(_least_memory(costs, latency, uniform=uniform))}"
     )
 
@@ -222,8 +223,14 @@ def _least_latency(costs: Costs, memory: int | None, *, uniform: bool) -> float 
 
 
 def _mb(nbytes: int | None) -> str:
-    return "none" if nbytes is None else f"{nbytes / 1e6:.2f} MB"
+    return "none" if nbytes is None else f"{_up(nbytes / 1e6):g} MB"
 
 
 def _s(seconds: float | None) -> str:
-    return "none" if seconds is None else f"{seconds:.4g} s"
+    return "none" if seconds is None else f"{_up(seconds):g} s"
+
+
+def _up(value: float) -> float:
+    """Four digits, rounded up: a budget of what is said has room for the value."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return math.ceil(value / step) * step

@@ -20,10 +20,10 @@ MAGIC = b"\x89LHUF\r\n\x1a"
 VERSION = 1
 META, TENSORS, CODED = 1, 2, 3
 ALIGNMENT = 64
-_HEADER = struct.Struct(
+HEADER = struct.Struct(
     "<8sIIQII"
 )  # magic, version, sections, file size, zero, CRC32C of the rest and the table
-_ENTRY = struct.Struct("<IIQQQ")  # kind, CRC32C, offset, length, zero
+ENTRY = struct.Struct("<IIQQQ")  # kind, CRC32C, offset, length, zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +36,12 @@ class Section:
 
 def write(path: Path, sections: Sequence[Section]) -> None:
     """Write a file, atomically; LeandnnError where the disk refuses."""
-    entries, at = [], _HEADER.size + _ENTRY.size * len(sections)
+    entries, at = [], HEADER.size + ENTRY.size * len(sections)
     for section in sections:
         at = _aligned(at)
-        entries.append(_ENTRY.pack(section.kind, crc32c(section.data), at, section.data.size, 0))
+        entries.append(ENTRY.pack(section.kind, crc32c(section.data), at, section.data.size, 0))
         at += section.data.size
-    head = _HEADER.pack(MAGIC, VERSION, len(sections), at, 0, 0)[:-4]
+    head = HEADER.pack(MAGIC, VERSION, len(sections), at, 0, 0)[:-4]
     checked = head + b"".join(entries)
     with replacing(path) as stream:
         stream.write(head + struct.pack("<I", _crc(checked)) + b"".join(entries))
@@ -58,9 +58,9 @@ def read(data: Bytes, name: str) -> list[Section]:
     Every byte is checked: checksums cover header, table and sections, and what lies between must be zero. Raises
     LeandnnError for anything that `write` does not write, and for other versions.
     """
-    if data.size < _HEADER.size:
+    if data.size < HEADER.size:
         raise LeandnnError(f"{name} has {data.size} bytes, too few for a .lhuf file: it is empty or cut off")
-    magic, version, count, size, zero, crc = _HEADER.unpack(data[: _HEADER.size].tobytes())
+    magic, version, count, size, zero, crc = HEADER.unpack(data[: HEADER.size].tobytes())
     if magic != MAGIC:
         raise LeandnnError(f"{name} is no .lhuf file: it begins with {magic!r}, expected {MAGIC!r}")
     if version != VERSION:
@@ -69,14 +69,14 @@ def read(data: Bytes, name: str) -> list[Section]:
         )
     if size != data.size:
         raise LeandnnError(f"{name} has {data.size} bytes, its header says {size}: it is cut off or damaged")
-    end = _HEADER.size + _ENTRY.size * count
+    end = HEADER.size + ENTRY.size * count
     if end > data.size:
         raise LeandnnError(f"{name} is damaged: its header says {count} sections, for which it is too small")
-    table = data[_HEADER.size : end].tobytes()
-    if zero != 0 or _crc(data[: _HEADER.size - 4].tobytes() + table) != crc:
+    table = data[HEADER.size : end].tobytes()
+    if zero != 0 or _crc(data[: HEADER.size - 4].tobytes() + table) != crc:
         raise LeandnnError(f"{name} is damaged: the checksum of its header is wrong")
     sections = []
-    for number, (kind, own_crc, offset, length, reserved) in enumerate(_ENTRY.iter_unpack(table)):
+    for number, (kind, own_crc, offset, length, reserved) in enumerate(ENTRY.iter_unpack(table)):
         if kind not in (META, TENSORS, CODED) or reserved != 0:
             raise LeandnnError(f"{name} is damaged: section {number} is of kind {kind}, which does not exist")
         if offset != _aligned(end) or length > data.size - offset or data[end:offset].any():
