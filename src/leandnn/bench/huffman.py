@@ -48,7 +48,7 @@ def rows(quick: bool) -> list[Row]:
     net, models = nets(quick)
     model, repeats = models["lanes"], QUICK_REPEATS if quick else REPEATS
     with torch.no_grad():
-        found = huffman_decode.sizes(models)
+        found = huffman_decode.sizes(models, net.shrink)
         found += huffman_decode.rates(net, repeats, tuple(huffman_decode.CASES)[: 1 if quick else None])
         names = ("fc6",) if quick else tuple(full_alexnet.FC)
         batches = huffman_layers.BATCHES[: 2 if quick else None]
@@ -66,8 +66,12 @@ def rounds(quick: bool) -> dict[str, list[float]]:
 
 
 def summary(rows: list[Row]) -> str:
-    """The targets, with what was measured, and which decoders were not there to compare with."""
-    lines = [huffman_targets.table(rows)]
+    """What plans gain, the targets with what was measured, and which decoders were not there to compare with."""
+    lines = [huffman_plans.gains(rows), huffman_targets.table(rows)]
+    if SHRINK in {r["case"].get("shrink") for r in rows}:
+        lines.append(
+            f"a quick run: the net has an {SHRINK}th of AlexNet's channels, targets are for all of them"
+        )
     if absent := huffman_peers.absent():
         lines.append(f"decoders that are not installed: {', '.join(absent)}")
     return "\n".join(lines)

@@ -29,10 +29,10 @@ CASES = {
 PATHS = ("avx2", "baseline")  # what machines without AVX-512 VBMI run
 
 
-def sizes(models: dict[str, Compressed]) -> list[Row]:
+def sizes(models: dict[str, Compressed], shrink: int = 1) -> list[Row]:
     """Rows of bytes, of each layer and of all; their time and rate mean nothing.
 
-    - models: layout → the same net.
+    - models: layout → the same net. shrink: of the net, noted in the case of all.
 
     The case of a layer has the bytes of its weights' and its indices' code words, of padding, and Shannon's bound for
     the code words; what is left are tables, counts and offsets.
@@ -47,7 +47,7 @@ def sizes(models: dict[str, Compressed]) -> list[Row]:
             case["entropy_bytes"] = round((own.weight_entropy + own.advance_entropy) / 8)
             found.append(row("huffman", case, "leandnn", 1, [1.0], own.total_bits / 8, "bytes"))
         total, dense = sum(own.total_bits for own in reports), sum(own.dense_bits for own in reports)
-        case = {"what": "size", "layout": layout, "layer": "all", "dense_bytes": dense // 8}
+        case = {"what": "size", "layout": layout, "layer": "all", "dense_bytes": dense // 8, "shrink": shrink}
         found.append(row("huffman", case, "leandnn", 1, [1.0], total / 8, "bytes"))
     return found
 

@@ -6,6 +6,7 @@ the odd ones. The plans of one cap are run for real, too.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Sequence
@@ -111,8 +112,26 @@ def planned(plans: dict[tuple[int, str, str], Scored | None]) -> list[Row]:
     return rows
 
 
+def gains(rows: Sequence[Row]) -> str:
+    """What batch sizes per layer gain over one size, cap by cap: in the rounds that chose the plans, and held out."""
+    lines = []
+    for cap, name in itertools.product(CAPS, DECODERS):
+        own = {r["impl"]: r for r in rows if r["case"].get("cap_mb") == cap and r["case"]["what"] == "plan"}
+        uniform, variable = own.get(f"{name} uniform"), own.get(f"{name} variable")
+        if uniform is None or variable is None:
+            lines.append(f"{cap} MB, {name} decoder: nothing fits")
+            continue
+        chosen = uniform["case"]["choosing_ms"] / variable["case"]["choosing_ms"] - 1
+        lines.append(
+            f"{cap} MB, {name} decoder: {uniform['rate']:.1f} → {variable['rate']:.1f} images/s, "
+            f"{variable['rate'] / uniform['rate'] - 1:+.1%} held out ({chosen:+.1%} where chosen), latency "
+            f"{uniform['case']['latency_ms']:.0f} → {variable['case']['latency_ms']:.0f} ms"
+        )
+    return "\n".join(lines)
+
+
 def run(model: Compressed, plans: dict[tuple[int, str, str], Scored | None], repeats: int) -> list[Row]:
-    """Rows of the plans of RUN_CAP, run on a queue of images: four periods of the longest; results are compared."""
+    """Rows of the plans of RUN_CAP, run on a queue of images, twice the largest batch; results are compared."""
     chosen = {
         f"{name} {kind}": (plans[RUN_CAP, name, kind], decoder)
         for (name, decoder), kind in itertools.product(DECODERS.items(), KINDS)
@@ -124,7 +143,7 @@ def run(model: Compressed, plans: dict[tuple[int, str, str], Scored | None], rep
         return torch.stack(list(own.run(model, images, decoder)))
 
     calls = {
-        impl: (lambda own=own.chosen, decoder=decoder: call(own, decoder))
+        impl: functools.partial(call, own.chosen, decoder)
         for impl, (own, decoder) in chosen.items()
         if own is not None
     }

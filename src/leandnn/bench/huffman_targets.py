@@ -92,7 +92,7 @@ def _sizes(found: _Found) -> Iterator[Target]:
 def _decode(found: _Found) -> Iterator[Target]:
     for name, wanted in DECODE.items():
         yield Target(f"decode {name}, × huff0", wanted, found.times(HUFF0, what="decode", case=name))
-    case = {"what": "decode", "case": "fc6, 7 bits"}
+    case: dict[str, Any] = {"what": "decode", "case": "fc6, 7 bits"}
     for path in ("avx2", "baseline"):
         ours = found.rate([f"leandnn.{path}.{layout}" for layout in ("lanes", "streams")], **case)
         name = f"decode fc6 by {path}, the better layout, × huff0"
@@ -110,7 +110,7 @@ def _layers(found: _Found) -> Iterator[Target]:
             measured = found.times(impls, what="layer", layer="fc6", batch=batch)
             yield Target(f"fc6, batch {batch}, × {peer}", least, measured)
     for batch in sorted({r["case"]["batch"] for r in found.all(what="threads")} or {1}):
-        case = {"what": "threads", "layer": "fc6", "batch": batch}
+        case: dict[str, Any] = {"what": "threads", "layer": "fc6", "batch": batch}
         two, one = found.rate("leandnn", 2, **case), found.rate("leandnn", 1, **case)
         yield Target(f"fc6, batch {batch}, two threads × one", THREADS, _ratio(two, one))
 

@@ -53,11 +53,12 @@ def _run(call: Callable[..., None], **arguments: Any) -> None:
 
 
 def decode(coded: Coded, out: Tensor | None = None) -> Tensor:
-    """The matrix, rows × columns, float32, on the CPU.
+    """The matrix, rows × columns, float32.
 
-    - out: where to write: float32, contiguous, of that shape; a new tensor if None.
+    - out: where to write: float32, contiguous, of that shape, on the CPU or a GPU; a new tensor on the CPU if None.
 
-    Raises CodedError for broken streams and ValueError for another `out`.
+    A GPU decodes "lanes" itself, by a Triton kernel; "streams" are decoded on the CPU and copied. Raises CodedError
+    for broken streams and ValueError for another `out`.
     """
     if out is None:
         out = torch.empty(coded.shape)
@@ -65,11 +66,18 @@ def decode(coded: Coded, out: Tensor | None = None) -> Tensor:
         out.dtype != torch.float32
         or tuple(out.shape) != coded.shape
         or not out.is_contiguous()
-        or not out.is_cpu
+        or out.device.type not in ("cpu", "cuda")
     ):
         raise ValueError(
-            f"out is {out.dtype} {tuple(out.shape)}, expected contiguous torch.float32 {coded.shape}"
+            f"out is {out.dtype} {tuple(out.shape)} on {out.device}, "
+            f"expected contiguous torch.float32 {coded.shape} on the CPU or a GPU"
         )
+    if coded.layout == "lanes" and (out.is_cuda or dispatch.active() == "triton"):
+        from leandnn.kernels.huffman import gpu
+
+        return gpu.decode(coded, out)
+    if out.is_cuda:
+        return out.copy_(decode(coded))
     own = prepare(coded)
     if own is None:
         return out.copy_(torch.from_numpy(reference.dense(coded)))
@@ -164,9 +172,7 @@ def linear(coded: Coded, x: Tensor, bias: Tensor | None = None, relu: bool = Fal
         if bias is not None:
             bias = bias.contiguous()
         for begin in range(0, tokens.shape[0], TILE):
-            part = tokens[begin : begin + TILE].t()  # columns × n
-            if (part.stride(1) != 1 and part.shape[1] > 1) or part.is_neg() or part.shape[1] == 1:
-                part = part.contiguous()
+            part = _feature_major(tokens[begin : begin + TILE])
             _run(
                 own.product,
                 x=part.data_ptr(),
@@ -178,6 +184,23 @@ def linear(coded: Coded, x: Tensor, bias: Tensor | None = None, relu: bool = Fal
                 relu=relu,
             )
         return y.t().reshape(*x.shape[:-1], coded.rows)
+
+
+def _feature_major(tokens: Tensor) -> Tensor:
+    """The transpose of n <= 64 rows, columns × n, whose rows are contiguous: tokens' own memory where that is."""
+    n, columns = tokens.shape
+    if tokens.is_neg() or n == 1:
+        return tokens.t().contiguous()
+    if tokens.stride(0) == 1:
+        return tokens.t()
+    native = dispatch.native()
+    if native is None or tokens.stride(1) != 1:
+        return tokens.t().contiguous()
+    part = torch.empty(columns, n)
+    native.feature_major(
+        x=tokens.data_ptr(), x_ld=tokens.stride(0), n=n, columns=columns, out=part.data_ptr()
+    )
+    return part
 
 
 def crc32c(data: NDArray[np.uint8]) -> int:

@@ -21,7 +21,7 @@ namespace leandnn {
 namespace {
 
 const HuffmanKernels *kernels = &leandnn_huffman_baseline;
-constexpr int lanes_of = HUFFMAN_LANES, block_of = HUFFMAN_BLOCK;
+constexpr int lanes_of = HUFFMAN_LANES, block_of = HUFFMAN_BLOCK, stride_of = HUFFMAN_STRIDE;
 constexpr long group_slots = 16384;  // format.py: GROUP_SLOTS
 
 [[noreturn]] void refuse(const std::string &what) { throw std::invalid_argument(what); }
@@ -105,11 +105,11 @@ class Words {
 
 // What a block of steps is decoded to: columns and values, or symbols.
 struct Values {
-  alignas(64) uint32_t columns[block_of * lanes_of];
-  alignas(64) float values[block_of * lanes_of];
+  alignas(64) uint32_t columns[block_of * stride_of];
+  alignas(64) float values[block_of * stride_of];
   void decode(const HuffmanMatrix &m, HuffmanLanes &lanes, int at, int steps, const uint8_t *active,
               uint32_t limit) {
-    kernels->segment(&m, &lanes, steps, active, limit, columns + at * lanes_of, values + at * lanes_of);
+    kernels->segment(&m, &lanes, steps, active, limit, columns + at * stride_of, values + at * stride_of);
   }
 };
 
@@ -208,13 +208,15 @@ void Coded::each_block(long group, Kind &block, Sink &&sink) const {
   Words words(data + a_.offsets[group], data + a_.offsets[group + 1]);
   HuffmanLanes lanes = {};
   const int refills = m.peek ? 1 : 2;  // of a step
+  int steps[lanes_of + 1] = {};
+  std::fill_n(steps, lanes_of, block_of);
   for (uint32_t begin = 0; active > 0; begin += block_of) {
-    int steps[lanes_of + 1] = {};
-    for (int lane = 0; lane < active; ++lane)
-      steps[lane] = static_cast<int>(std::min<uint32_t>(block_of, counts[lane] - begin));
+    const bool whole = active == lanes_of && counts[lanes_of - 1] - begin > block_of;  // none ends in it
+    for (int lane = 0; lane < lanes_of && !whole; ++lane)
+      steps[lane] = lane < active ? static_cast<int>(std::min<uint32_t>(block_of, counts[lane] - begin)) : 0;
     // Lanes of each step, where it is not all of them at every step.
     uint8_t active_at[block_of];
-    const bool all = steps[lanes_of - 1] == steps[0];
+    const bool all = whole || steps[lanes_of - 1] == steps[0];
     for (int step = 0, n = active; step < steps[0] && !all; ++step) {
       while (steps[n - 1] <= step) --n;
       active_at[step] = static_cast<uint8_t>(n);
@@ -229,10 +231,12 @@ void Coded::each_block(long group, Kind &block, Sink &&sink) const {
       if (!words.ok()) broken("a group's stream ends before its rows do");
       done += now;
     }
-    // Columns only grow, and were clamped before anything was read through them: once a block is enough.
-    for (int lane = 0; lane < active; ++lane)
-      must_be_inside(static_cast<uint64_t>(lanes.advanced[huffman_place(lane)]) + begin +
-                     static_cast<uint64_t>(steps[lane]));
+    // Columns only grow, and were clamped before anything was read through them: it is enough to look before they can
+    // leave 32 bits, and when lanes end.
+    if (!whole || begin % (block_of << 8) == 0)
+      for (int lane = 0; lane < active; ++lane)
+        must_be_inside(static_cast<uint64_t>(lanes.advanced[huffman_place(lane)]) + begin +
+                       static_cast<uint64_t>(steps[lane]));
     sink(begin, steps);
     while (active > 0 && counts[active - 1] <= begin + static_cast<uint64_t>(steps[0])) --active;
   }
@@ -354,7 +358,7 @@ void Coded::dense(float *out, int threads) const {
         float *to = out + order_[group * lanes_of + lane] * a_.columns + from;
         const long place = huffman_place(lane);
         for (long step = 0; step < steps[lane]; ++step)
-          to[block.columns[step * lanes_of + place] + step] = block.values[step * lanes_of + place];
+          to[block.columns[step * stride_of + place] + step] = block.values[step * stride_of + place];
       }
     });
   });
@@ -381,8 +385,8 @@ void Coded::compressed_rows(int32_t *columns, float *values, int threads) const 
         const long at = begin[order_[group * lanes_of + lane]] + from;
         const int place = huffman_place(lane);
         for (int step = 0; step < steps[lane]; ++step) {
-          columns[at + step] = static_cast<int32_t>(block.columns[step * lanes_of + place] + from) + step;
-          values[at + step] = block.values[step * lanes_of + place];
+          columns[at + step] = static_cast<int32_t>(block.columns[step * stride_of + place] + from) + step;
+          values[at + step] = block.values[step * stride_of + place];
         }
       }
     });
@@ -421,7 +425,7 @@ void Coded::tile(long group, const float *x, long x_ld, int width, float *y, lon
         const int place = huffman_place(lane);
         sums[place] = before[place];
         for (int step = 0; step < steps[lane]; ++step) {
-          const int i = step * lanes_of + place;
+          const int i = step * stride_of + place;
           sums[place] += block.values[i] * x[from + block.columns[i] + static_cast<uint32_t>(step)];
         }
       }
@@ -448,6 +452,19 @@ void Coded::product(const float *x, long x_ld, long n, float *y, long y_ld, cons
   for (long j = 0; j < n; j += HUFFMAN_TILE) {
     const int width = static_cast<int>(std::min<long>(HUFFMAN_TILE, n - j));
     each_group(threads, [&](long group) { tile(group, x + j, x_ld, width, y + j, y_ld, bias, relu); });
+  }
+}
+
+void feature_major(const float *x, long x_ld, long n, long columns, float *out) {
+  if (n < 1 || n > HUFFMAN_TILE) refuse("a tile has a wrong number of rows");
+  constexpr long width = 16;  // floats of a cache line: each is used up before rows that share its set push it out
+  float tile[width][HUFFMAN_TILE];
+  for (long begin = 0; begin < columns; begin += width) {
+    const long count = std::min(width, columns - begin);
+    for (long row = 0; row < n; ++row)
+      for (long i = 0; i < count; ++i) tile[i][row] = x[row * x_ld + begin + i];
+    for (long i = 0; i < count; ++i)
+      std::memcpy(out + (begin + i) * n, tile[i], static_cast<size_t>(n) * sizeof(float));
   }
 }
 
