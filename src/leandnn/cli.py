@@ -11,13 +11,9 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from leandnn import __version__, cli_huffman, cli_train, paths
 from leandnn.errors import LeandnnError
-
-if TYPE_CHECKING:
-    pass
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         ("epochs", int, "passes over the training examples"),
         ("train_examples", int, "training examples: images (the first of each class), utterances, clicks, …"),
         ("test_examples", int, "test examples, likewise"),
+        ("temperature", float, "of distillation, where a comparison distils"),
+        ("weight", float, "of the teacher's part of the loss, likewise"),
     ):
         add.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name, type=kind, help=text)
     add.add_argument("--seeds", type=int, nargs="+", help="one pair of runs each")

@@ -68,20 +68,27 @@ def _budget(arguments: argparse.Namespace) -> tuple[TrainBudget, int]:
     """
     from leandnn import params as parameters
 
-    said = {f.name: getattr(arguments, f.name) for f in fields(parameters.TrainBudget)}
+    kind = parameters.budget_type(arguments.paper, arguments.comparison)
+    said = {f.name: getattr(arguments, f.name) for f in fields(kind)}
+    for name in ("temperature", "weight"):
+        if name not in said and getattr(arguments, name) is not None:
+            raise LeandnnError(
+                f"--{name} is {getattr(arguments, name):g}, but {arguments.paper}/{arguments.comparison} distils "
+                "nothing, expected rbgp/distillation"
+            )
     if None in (*said.values(), arguments.threads):
         profile = parameters.load().profile(arguments.profile)
         budget = profile.budget(arguments.paper, arguments.comparison)
         if budget is None and None in said.values():
             raise LeandnnError(
                 f"{arguments.paper}/{arguments.comparison} has no budget in the profile "
-                f"{arguments.profile or 'active'}, expected another --profile, or all of --epochs --train-examples "
-                "--test-examples --seeds"
+                f"{arguments.profile or 'active'}, expected another --profile, or all of "
+                + " ".join(f"--{name.replace('_', '-')}" for name in said)
             )
         said = {name: getattr(budget, name) if value is None else value for name, value in said.items()}
     threads: int = profile.threads if arguments.threads is None else arguments.threads
     said["seeds"] = list(said["seeds"])
-    return parameters.parse(parameters.TrainBudget, said, "leandnn train"), threads
+    return parameters.parse(kind, said, "leandnn train"), threads
 
 
 def _is_active(arguments: argparse.Namespace, budget: TrainBudget, threads: int) -> bool:

@@ -43,6 +43,17 @@ class TrainBudget:
 
 
 @dataclass(frozen=True)
+class DistillationBudget(TrainBudget):
+    """A budget with the terms of knowledge distillation (train/distill.py).
+
+    - temperature: T, by which the logits of teacher and student are divided. weight: of the teacher's part of the loss.
+    """
+
+    temperature: float = bounded(0.01, 1000)
+    weight: float = bounded(0, 1)
+
+
+@dataclass(frozen=True)
 class Bf16:
     """Budgets of paper 1, one per comparison; None where a profile does not run it."""
 
@@ -91,7 +102,7 @@ class Rbgp:
     wide_resnet: TrainBudget | None = None
     connectivity: TrainBudget | None = None
     connectivity_93: TrainBudget | None = None
-    distillation: TrainBudget | None = None
+    distillation: DistillationBudget | None = None
     vgg19: TrainBudget | None = None
     wrn40_4: TrainBudget | None = None
 
@@ -165,6 +176,14 @@ class Params:
             raise LeandnnError(f"profile {name!r} is unknown, expected one of active, {', '.join(PROFILES)}")
         profile: Profile = getattr(self, name)
         return profile
+
+
+def budget_type(paper: str, comparison: str) -> type[TrainBudget]:
+    """The class of a comparison's budget."""
+    wing = typing.get_type_hints(Profile)[paper]
+    kinds = typing.get_args(typing.get_type_hints(wing)[comparison])
+    found: type[TrainBudget] = next(kind for kind in kinds if kind is not type(None))
+    return found
 
 
 def _kind(value: Any) -> str:

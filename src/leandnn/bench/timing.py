@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,13 +37,16 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Seconds of each call, taken in turns so that a slow spell of the machine hits all of them alike.
 
+    Every round has its own order (seeded), so that no call always finds the caches as the same other one left them.
+
     - calls: implementation name → function.
     - repeats: at least 20 for a number that is kept.
     - warmup: untimed rounds before.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for i in tqdm(range(warmup + repeats), desc=label or "bench", leave=False, disable=None):
-        for name, call in calls.items():
+        for name in random.Random(i).sample(list(calls), len(calls)):
+            call = calls[name]
             start = time.perf_counter()
             call()
             elapsed = time.perf_counter() - start
