@@ -177,6 +177,7 @@ def outcome(data: bytes, path: Path) -> str:
     try:
         with torch.no_grad():
             net(torch.ones(shape))
-    except CodedError as error:
-        return f"broken: {huffman_mutations.sentence(error)}"
+    except (ValueError, RuntimeError) as error:  # of the streams, or of sides that no longer fit one another
+        kind = huffman_mutations.sentence(error) if isinstance(error, CodedError) else "sides do not fit"
+        return f"broken: {kind}"
     return "ran"

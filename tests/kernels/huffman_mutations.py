@@ -10,6 +10,7 @@ import ctypes
 import mmap
 import re
 import struct
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -226,7 +227,9 @@ def _attempt(call: Callable[[], Any]) -> Any:
 
 
 def _csr(coded: Coded) -> tuple[NDArray[Any], ...]:
-    matrix = ops.to_csr(coded)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        matrix = ops.to_csr(coded)
     return tuple(part.numpy() for part in (matrix.crow_indices(), matrix.col_indices(), matrix.values()))
 
 

@@ -16,7 +16,13 @@ from leandnn.kernels.panels import gpu, gpu_launch
 from leandnn.kernels.panels.format import Graph, Panels
 
 SHARED = 227 * 1024  # bytes of on-chip memory that a program may have on sm_90
-POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int32: "*i32"}
+POINTERS = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.int16: "*i16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
 
 
 def compiled(kernel: Any, arguments: dict[str, Any]) -> Any:
