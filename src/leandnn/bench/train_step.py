@@ -25,7 +25,7 @@ from leandnn.bench.timing import Row, interleave, row
 from leandnn.bf16 import converters
 from leandnn.bf16.study import COMPARISONS
 from leandnn.errors import LeandnnError
-from leandnn.kernels import Format, dispatch
+from leandnn.kernels import Format, dispatch, round_to
 from leandnn.models import language, speech
 from leandnn.params import TrainBudget
 from leandnn.train.loop import make_optimizer
@@ -142,6 +142,26 @@ def check(comparison: str) -> None:
         )
 
 
+def check_peer(comparison: str, name: str, peer: rounding_peers.Rounder) -> None:
+    """A peer's step is rounded by the peer, and each value to a nearest BF16 number (of a tie, to either)."""
+    rounded = 0
+
+    def checked(x: Tensor) -> Tensor:
+        nonlocal rounded
+        found = torch.as_tensor(peer(x))
+        nearest = round_to(x.detach(), "bf16")
+        if not torch.equal(round_to(found, "bf16"), found) or not torch.equal(
+            (found - x).abs(), (nearest - x).abs()
+        ):
+            raise LeandnnError(f"{comparison}: {name} does not round to the nearest BF16 number")
+        rounded += x.numel()
+        return found
+
+    Step(trial(comparison, "bf16"), context=functools.partial(_rounding_by, checked)).gradients()
+    if not rounded:
+        raise LeandnnError(f"{comparison}: {name} was not called by the emulated step")
+
+
 def _rows(comparison: str, repeats: int) -> list[Row]:
     check(comparison)
     net, unit = NETS[comparison]
@@ -155,6 +175,7 @@ def _rows(comparison: str, repeats: int) -> list[Row]:
         calls["torch.fp32 (fused recurrence)"] = Step(fp32, change=FUSED[comparison])
     for name, peer in rounding_peers.installed(BF16, "nearest_even").items():
         if name in PEERS:
+            check_peer(comparison, name, peer)
             calls[name] = Step(bf16, context=functools.partial(_rounding_by, peer))
     times = interleave(calls, repeats=repeats, label=f"train-step {comparison}")
     batch = _size(Step(fp32).batch)

@@ -109,6 +109,13 @@ def training(root: Path) -> str:
     return _table(root, "cost.json", head, rows_of, "Not measured yet (`dvc repro` writes it).")
 
 
+def _step_by(impl: str) -> str:
+    """What made a training step: ours, ours with another library's rounding, or torch."""
+    if impl == "leandnn":
+        return "**leandnn, BF16 emulated**"
+    return f"`{impl}`" if impl.startswith("torch") else f"the same, rounding by `{impl}`"
+
+
 def train_step(root: Path) -> str:
     """What emulation costs, from bench-train-step.json, peers included."""
 
@@ -117,7 +124,7 @@ def train_step(root: Path) -> str:
         return [
             [
                 f"{r['case']['net']}, {r['case']['batch']} {r['unit']}",
-                "**leandnn, BF16 emulated**" if r["impl"] == "leandnn" else f"`{r['impl']}`",
+                _step_by(r["impl"]),
                 f"{r['median_s'] * 1e3:.1f} ms ({r['p25_s'] * 1e3:.1f} to {r['p75_s'] * 1e3:.1f})",
                 f"{r['median_s'] / fp32[r['case']['net']]:.2f}",
                 f"{math.floor(r['rate']):,}",
