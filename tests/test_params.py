@@ -84,10 +84,8 @@ def test_a_yaml_tag_runs_no_code(tmp_path: Path):
 
 def test_distillation_has_terms_of_its_own_which_reach_its_worker():
     parser = cli._parser()
-    arguments = parser.parse_args(
-        "train rbgp distillation --epochs 1 --train-examples 100 --test-examples 100 --seeds 0 --threads 1 "
-        "--temperature 3 --weight 0.5".split()
-    )
+    said = "--epochs=1 --train-examples=100 --test-examples=100 --seeds=0 --threads=1 --temperature=3 --weight=0.5"
+    arguments = parser.parse_args(["train", "rbgp", "distillation", *said.split()])
     budget, _ = cli_train._budget(arguments)
     assert isinstance(budget, params.DistillationBudget)
     assert (budget.temperature, budget.weight) == (3.0, 0.5)
@@ -98,6 +96,6 @@ def test_distillation_has_terms_of_its_own_which_reach_its_worker():
 
 
 def test_a_comparison_that_distils_nothing_refuses_its_terms():
-    arguments = cli._parser().parse_args("train bf16 vision --temperature 2".split())
+    arguments = cli._parser().parse_args(["train", "bf16", "vision", "--temperature", "2"])
     with pytest.raises(LeandnnError, match="--temperature is 2, but bf16/vision distils nothing"):
         cli_train._budget(arguments)
