@@ -173,6 +173,11 @@ class HuffmanConv2d(HuffmanLayer):
         """Rows of the weight."""
         return self.coded.rows
 
+    @property
+    def weight(self) -> Tensor:
+        """The decoded weight, (out_channels, in_channels / groups, height, width); decoded at every access."""
+        return self.dense_weight().view(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+
     def workspace_nbytes(self, batch: int) -> int:
         """Bytes of the decoded weight; what torch's convolution takes beside it comes on top (costs.py measures it)."""
         return 4 * self.coded.rows * self.coded.columns
