@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import subprocess
 from dataclasses import fields
@@ -28,8 +29,13 @@ def stages() -> dict[str, dict]:
 
 def imported(path: Path) -> set[str]:
     """The files of the package that a file imports from, relative to the package."""
+    return imported_by(path.read_text())
+
+
+def imported_by(source: str) -> set[str]:
+    """The same of a text."""
     package, found = ROOT / "src" / "leandnn", set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("leandnn"):
             base = Path(*node.module.split(".")[1:])
             for alias in node.names:
@@ -186,6 +192,22 @@ def test_every_notebook_has_its_strip_and_its_report_and_the_summary_shows_it():
     reports = {f"build/reports/{name}" for name in notebooks}
     assert reports <= set().union(*(outs(stage) for stage in stages().values()))
     assert reports <= set(PIPELINE["summary"]["deps"])
+
+
+# Where things are and how torch is set up: they change no figure.
+SETTING = {"errors.py", "paths.py", "probe.py", "runtime.py"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_report_depends_on_all_that_its_notebook_imports(path: Path):
+    cells = json.loads(path.read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    stage = PIPELINE[f"report-{path.stem.partition('_')[2]}"]
+    deps = [dep.removeprefix("src/leandnn/") for dep in stage["deps"] if dep.startswith("src/leandnn/")]
+    needed = imported_by(code) - SETTING
+    assert {
+        file for file in needed if not any(file == dep or file.startswith(f"{dep}/") for dep in deps)
+    } == set()
 
 
 def test_the_bench_stage_and_make_bench_measure_the_same():
