@@ -106,7 +106,7 @@ class Compressed(nn.Module):
             "tensors": tensors,
         }
         try:
-            text = json.dumps(meta, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+            text = json.dumps(meta, allow_nan=False, separators=(",", ":")).encode()
         except (TypeError, ValueError) as error:  # an argument of a module
             raise LeandnnError(f"the model has an argument that a file cannot hold: {error}") from error
         content = [
