@@ -1,11 +1,11 @@
 """The search for batch sizes: dynamic programming over the units, exact by what `evaluate` says of a choice.
 
 A choice's seconds an image add up unit by unit. Its memory is a maximum: while unit l runs there are its own peak, its
-input, what falling boundaries before it hold for later (`after`, staging.py) and what rising ones behind it
-have gathered (`before`). So a choice for the first l units is known by four numbers: its last batch size, seconds,
-what it will hold while later units run, and its peak so far, to which every later boundary adds its `before`.
-Of two choices with one last size, one that is no better in any of the other three can never be part of the
-best plan for lack of the other; the rest are kept.
+input, what falling boundaries before it hold for later (`after`, staging.py) and what rising ones behind it have
+gathered (`before`); while a result is copied there are the result and its buffer instead. So a choice for the
+first l units is known by four numbers: its last batch size, seconds, what it will hold while later units run, and its
+peak so far, to which every later boundary adds its `before`. Of two choices with one last size, one that is no better
+in any of the other three can never be part of the best plan for lack of the other; the rest are kept.
 
 A latency is a bound on period × seconds an image. For each period the sizes are its divisors, and fewer seconds an
 image are then less latency, so that the search above answers for both.
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from leandnn.huffman.costs import Costs
-from leandnn.huffman.staging import copies, held
+from leandnn.huffman.staging import copies, copying, held
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class _Table:
             choice.after + between.after * item,
             max(
                 choice.peak + between.before * item,
+                choice.after + copying(before, size) * item,
                 choice.after + between.at * item + self.peaks[unit][size],
             ),
         )

@@ -6,8 +6,9 @@ waits. Between a unit of batch p and the next one of batch c there is then, in i
 - p = c: the result itself, handed on.
 - p a multiple of c (falling): the result, of which the next unit gets one slice after another. It lives while that and
   later units run, and is used up before an earlier one runs again.
-- c a multiple of p (rising): a buffer of c items that results are copied into. It lives while the units before it
-  run; the next one takes it as its input.
+- c a multiple of p (rising): a buffer of c items that results are copied into. While the units before it run, all
+  but the last p of them may be there (pages that nothing was written to take no memory); the next one takes it as its
+  input.
 - else: a buffer of c items and the part of a result that did not fit, which keeps all p items alive.
 """
 
@@ -35,8 +36,13 @@ def held(p: int, c: int) -> Held:
     if p % c == 0:
         return Held(0, p, p)
     if c % p == 0:
-        return Held(c, c, 0)
+        return Held(c - p, c, 0)
     return Held(max(p, c), p + c, p)
+
+
+def copying(p: int, c: int) -> int:
+    """Items held between two units while a result is copied: the result and the buffer that it fills."""
+    return p + c if copies(p, c) else 0
 
 
 def copies(p: int, c: int) -> bool:
