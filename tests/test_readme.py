@@ -36,7 +36,8 @@ def test_local_links_lead_somewhere():
 
 
 @pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
-def test_a_python_example_runs(example: str):
+def test_a_python_example_runs(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
     exec(example, {})
 
 
