@@ -13,22 +13,24 @@ from leandnn.train.study import Comparison, Trial
 from leandnn.train.task import Settings
 
 BATCH = 128
-CHANNELS, HIDDEN = (
-    (16, 32, 64, 64, 64),
-    1024,
-)  # so that 95 % of the weights are in linear layers; AlexNet: 96 %
+# Linear layers hold 95 % of the weights, as in AlexNet (96 %).
+CHANNELS, HIDDEN = (16, 32, 64, 64, 64), 1024
 CONVOLUTIONS = tuple(f"features.{number}" for number in (0, 3, 6, 8, 10))
 LINEAR = tuple(f"classifier.{number}" for number in (1, 4, 6))
+# Linear layers as in Deep Compression (9 %). Convolutions hold 5 % of the weights: in a pilot, pruning them as far as
+# there (38 %) cost more accuracy than it saved bytes.
 DENSITY = {
-    **dict(zip(CONVOLUTIONS, (0.84, 0.38, 0.35, 0.37, 0.37), strict=True)),
-    **dict(zip(LINEAR, (0.08, 0.08, 0.25), strict=True)),
+    **dict(zip(CONVOLUTIONS, (1.0, 0.7, 0.7, 0.7, 0.7), strict=True)),
+    **dict(zip(LINEAR, (0.09, 0.09, 0.4), strict=True)),
 }
-BITS = {**dict.fromkeys(CONVOLUTIONS, 6), **dict.fromkeys(LINEAR, 5)}
+# Fewer than Deep Compression's 8 and 5, which leaves bytes for more weights: in the pilot sharing cost no accuracy.
+BITS = {**dict.fromkeys(CONVOLUTIONS, 5), **dict.fromkeys(LINEAR, 3)}
+# The control is trained on by the schedule of retraining, for as long as retraining and fine-tuning take together.
 PHASES = (
-    Phase("dense", 0.44, 0.1, "one_cycle"),
-    Phase("control", 0.28, 0.05, "linear"),
-    Phase("retrained", 0.20, 0.05, "linear"),
-    Phase("fine_tuned", 0.08, 0.001, "linear"),
+    Phase("dense", 0.40, 0.1, "one_cycle"),
+    Phase("control", 0.30, 0.08, "linear"),
+    Phase("retrained", 0.24, 0.08, "linear"),
+    Phase("fine_tuned", 0.06, 0.001, "linear"),
 )
 RECIPE = Recipe(PHASES, DENSITY, BITS)
 
