@@ -18,7 +18,7 @@ STAGES = {
     "retrained": "retrained",
     "shared": "shared",
     "fine_tuned": "fine-tuned",
-    "coded": "coded, from the file",
+    "coded": "coded",
 }
 CONTROL = "control"  # the dense net, trained on for as many updates
 SIZES = {

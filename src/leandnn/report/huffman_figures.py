@@ -43,14 +43,14 @@ def stages(found: pd.DataFrame, note: str = "") -> Figure:
     import matplotlib.pyplot as plt
 
     wide = found.pivot(index="seed", columns="stage", values="accuracy")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.4), width_ratios=[1.35, 1])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.4), width_ratios=[1.25, 1])
     order = list(STAGES)
     for _, own in wide.iterrows():
         left.plot(range(len(order)), 100 * own[order], "o-", color="#D55E00", alpha=0.45, lw=1, ms=5)
     left.plot(range(len(order)), 100 * wide[order].mean(), "D", color=GREY, ms=7, label="mean of the seeds")
     level = 100 * float(wide[CONTROL].mean())
     left.axhline(level, color="#0072B2", ls="--", lw=1.2, label="dense, trained on (mean)")
-    left.set_xticks(range(len(order)), [STAGES[stage].replace(", ", ",\n") for stage in order], fontsize=9)
+    left.set_xticks(range(len(order)), [STAGES[stage] for stage in order], fontsize=9)
     left.set(ylabel="test accuracy, %", title="After every stage")
     left.legend(fontsize=9, loc="lower right")
     kept = ["dense", "retrained", "shared", "fine_tuned", "coded"]
@@ -59,11 +59,7 @@ def stages(found: pd.DataFrame, note: str = "") -> Figure:
         right.plot(np.full(len(points), place), points, "o", color="#D55E00", alpha=0.6, ms=6)
         right.plot([place], [points.mean()], "D", color=GREY, ms=7)
     right.axhline(0, color="#0072B2", ls="--", lw=1.2)
-    right.set_xticks(
-        range(len(kept)),
-        [STAGES[stage].replace(", ", ",\n").replace("-", "-\n") for stage in kept],
-        fontsize=9,
-    )
+    right.set_xticks(range(len(kept)), [STAGES[stage] for stage in kept], fontsize=9)
     right.set_xlim(-0.5, len(kept) - 0.5)
     right.set(ylabel="minus the control's, points", title="Against dense, trained on")
     _heading(figure, note)
@@ -166,7 +162,7 @@ def decoding(found: pd.DataFrame) -> Figure:
                     text, (rate, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8
                 )
         ax.set_xscale("log")
-        ax.set_xlim(rates.min() / 2, rates.max() * 6)
+        ax.set_xlim(found.rate.min() / 2, found.rate.max() * 9)
         ax.set_title(case)
         ax.set_xlabel("million symbols/s (log scale)", fontsize=9)
         ax.grid(axis="y", visible=False)
