@@ -41,7 +41,7 @@ lab:
 	@cd "$(ROOT)" && tools/setup && jupyter lab notebooks/00_tour.ipynb
 
 bench:
-	@cd "$(ROOT)" && tools/setup && for name in train-step rounding panels sparse-step rbgp hbsnn autosparse; do leandnn bench $$name --reference; done
+	@cd "$(ROOT)" && tools/setup && for name in train-step rounding panels sparse-step rbgp hbsnn autosparse huffman; do leandnn bench $$name --reference; done
 
 reference:
 	@cd "$(ROOT)" && tools/setup && dvc repro --quiet data-cifar10 data-clicks data-digits data-text train-features && leandnn reference all --profile desk --minutes "$${MINUTES:-600}"
