@@ -10,6 +10,7 @@ import queue
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ except ImportError:  # a machine with only torch and numpy shows plain lines
     tqdm = None  # type: ignore[assignment,misc]
 
 EVENT = "@progress "
+LONGEST = 300  # characters of an epoch's numbers on the screen
 _PARENT = "LEANDNN_PARENT"  # the PID of who started a worker, in its environment
 
 
@@ -145,6 +147,7 @@ class _Screen:
         self.texts: dict[str, str] = {}
 
     def show(self, job: Job, done: int, total: int, text: str) -> None:
+        text = textwrap.shorten(text, LONGEST, placeholder=" …")  # some studies have a hundred columns
         if self.terminal:
             bar = self.bars.get(job.title)
             if bar is None:
