@@ -119,10 +119,12 @@ def test_accuracies_have_a_row_a_seed_and_stage():
 
 
 def test_sizes_and_bits_are_means_over_the_seeds_by_layer():
-    sizes = huffman_data.sizes(final())
+    assert huffman_data.layers(final()) == set(LAYERS)
+    assert huffman_data.sizes(final(), ["b", "a"]).index.tolist() == ["b", "a"]
+    sizes = huffman_data.sizes(final(), list(LAYERS))
     assert sizes.index.tolist() == ["a", "b"] and sizes.columns.tolist() == list(huffman_data.SIZES)
     assert sizes.coded.tolist() == pytest.approx([100.5, 300.5]) and sizes.dense.tolist() == [4000, 12000]
-    bits = huffman_data.bits(final())
+    bits = huffman_data.bits(final(), list(LAYERS))
     assert bits["weights in all"].tolist() == [1000, 3000] and bits.nonzeros.tolist() == [100, 300]
     assert bits["indices"].tolist() == pytest.approx([300, 900]) and bits.entropy.tolist() == [500, 1500]
 
@@ -131,7 +133,7 @@ def test_a_benchs_sizes_come_in_the_same_table(bench: BenchFile):
     found = huffman_data.bench_bits(bench, "smallest")
     assert found.index.tolist() == ["a", "b"]  # the sum of all layers is none
     assert found["rows and offsets"].tolist() == pytest.approx([160, 480])
-    assert found.columns.tolist() == huffman_data.bits(final()).columns.tolist()
+    assert found.columns.tolist() == huffman_data.bits(final(), list(LAYERS)).columns.tolist()
     assert huffman_data.bench_bits(bench, "lanes").empty
 
 
@@ -213,7 +215,7 @@ def test_the_figure_of_stages_shows_every_seed_and_the_distance_to_the_control()
 
 
 def test_the_waterfall_shows_all_bytes_and_bits_a_weight():
-    left, right = huffman_figures.waterfall(huffman_data.sizes(final()), NAMES).axes
+    left, right = huffman_figures.waterfall(huffman_data.sizes(final(), list(LAYERS)), NAMES).axes
     assert [bar.get_width() for bar in left.patches] == pytest.approx([16, 2, 0.8, 0.401])
     assert "39.9×" in left.texts[-1].get_text() and "×" not in left.texts[0].get_text()
     heights = [bar.get_height() for bar in right.patches]
@@ -223,7 +225,7 @@ def test_the_waterfall_shows_all_bytes_and_bits_a_weight():
 
 def test_the_figure_of_bits_stacks_what_a_non_zero_weight_costs(bench: BenchFile):
     tables = {
-        "trained": (huffman_data.bits(final()), NAMES),
+        "trained": (huffman_data.bits(final(), list(LAYERS)), NAMES),
         "full size": (huffman_data.bench_bits(bench, "smallest"), NAMES),
     }
     figure = huffman_figures.bits(tables)

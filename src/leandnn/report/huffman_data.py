@@ -62,25 +62,23 @@ def accuracies(final: pd.DataFrame) -> pd.DataFrame:
     return wide.melt("seed", var_name="stage", value_name="accuracy")
 
 
-def layers(final: pd.DataFrame) -> list[str]:
-    """The layers' names, in the net's order."""
+def layers(final: pd.DataFrame) -> set[str]:
+    """The layers' names; metrics have no order."""
     end = ".coded_bytes"
-    return [name.removesuffix(end) for name in final.columns if name.endswith(end)]
+    return {name.removesuffix(end) for name in final.columns if name.endswith(end)}
 
 
-def sizes(final: pd.DataFrame) -> pd.DataFrame:
-    """Mean bytes over the seeds: a row per layer, a column per stage of SIZES."""
+def sizes(final: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Mean bytes over the seeds: a row per layer, as names has them, a column per stage of SIZES."""
     means = final.mean(numeric_only=True)
-    return pd.DataFrame(
-        {stage: {name: means[f"{name}.{stage}_bytes"] for name in layers(final)} for stage in SIZES}
-    )
+    return pd.DataFrame({stage: {name: means[f"{name}.{stage}_bytes"] for name in names} for stage in SIZES})
 
 
-def bits(final: pd.DataFrame) -> pd.DataFrame:
-    """Mean bits over the seeds: a row per layer; weights, nonzeros, the parts of PARTS, entropy."""
+def bits(final: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Mean bits over the seeds: a row per layer, as names has them; weights, nonzeros, the parts of PARTS, entropy."""
     means = final.mean(numeric_only=True)
     found = {}
-    for name in layers(final):
+    for name in names:
         parts = {words: sum(means[f"{name}.{own}"] for own in owns) for words, (owns, _) in PARTS.items()}
         head = {"weights in all": means[f"{name}.dense_bytes"] / 4, "nonzeros": means[f"{name}.nonzeros"]}
         found[name] = {**head, **parts, "entropy": means[f"{name}.entropy_bits"]}

@@ -133,7 +133,9 @@ def bits(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, str]]], note: str
         ax.set_title(title)
     axes[0][0].set_ylabel("bits a non-zero weight")
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=9, columnspacing=1.2)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=3 * len(tables), fontsize=9, columnspacing=1.2
+    )
     _heading(figure, note)
     return figure
 
