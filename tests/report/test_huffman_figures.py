@@ -16,6 +16,7 @@ from leandnn.report.benchfile import BenchFile
 
 mpl.use("agg")
 LAYERS = {"a": 1000, "b": 3000}
+DENSITY = dict.fromkeys(LAYERS, 0.1)
 NAMES = {"a": "conv", "b": "linear"}
 
 
@@ -64,13 +65,16 @@ def rows() -> list[dict[str, Any]]:
     """What bench/huffman.py writes, in small."""
     found = []
     for name, weights in LAYERS.items():
-        parts = {
-            f"{part}_bytes": weights / 100
-            for part in ("weight", "advance", "table", "count", "offset", "padding")
+        parts = {f"{part}_bytes": weights / 100 for part in ("weight", "index", "padding")}
+        case = {
+            "layout": "smallest",
+            "layer": name,
+            "dense_bytes": 4 * weights,
+            "entropy_bytes": weights / 60,
         }
-        case = {"layout": "smallest", "layer": name, "dense_bytes": 4 * weights, "nonzeros": weights / 10}
-        found.append(measured("leandnn", 1.0, "size", **case, **parts, entropy_bytes=weights / 60))
-    found.append(measured("leandnn", 1.0, "size", layout="smallest", layer="all", dense_bytes=16_000))
+        found.append(measured("leandnn", 1.0, "size", **case, **parts) | {"work": weights / 20})
+    case = {"layout": "smallest", "layer": "all", "dense_bytes": 16_000}
+    found.append(measured("leandnn", 1.0, "size", **case) | {"work": 200.0})
     for case in ("fc6, 7 bits", "conv3, 256 values"):
         rates = {"leandnn": 8000.0, "leandnn.avx2.lanes": 3000.0, "huff0 (zstandard)": 1500.0}
         found += [measured(impl, rate, "decode", case=case) for impl, rate in rates.items()]
@@ -125,16 +129,18 @@ def test_sizes_and_bits_are_means_over_the_seeds_by_layer():
     assert sizes.index.tolist() == ["a", "b"] and sizes.columns.tolist() == list(huffman_data.SIZES)
     assert sizes.coded.tolist() == pytest.approx([100.5, 300.5]) and sizes.dense.tolist() == [4000, 12000]
     bits = huffman_data.bits(final(), list(LAYERS))
-    assert bits["weights in all"].tolist() == [1000, 3000] and bits.nonzeros.tolist() == [100, 300]
+    assert bits.nonzeros.tolist() == [100, 300]
+    assert bits["tables, rows and offsets"].tolist() == pytest.approx([150, 450])
     assert bits["indices"].tolist() == pytest.approx([300, 900]) and bits.entropy.tolist() == [500, 1500]
 
 
 def test_a_benchs_sizes_come_in_the_same_table(bench: BenchFile):
-    found = huffman_data.bench_bits(bench, "smallest")
+    found = huffman_data.bench_bits(bench, "smallest", DENSITY)
     assert found.index.tolist() == ["a", "b"]  # the sum of all layers is none
-    assert found["rows and offsets"].tolist() == pytest.approx([160, 480])
+    assert found["tables, rows and offsets"].tolist() == pytest.approx([160, 480])
+    assert found.nonzeros.tolist() == pytest.approx([100, 300])
     assert found.columns.tolist() == huffman_data.bits(final(), list(LAYERS)).columns.tolist()
-    assert huffman_data.bench_bits(bench, "lanes").empty
+    assert huffman_data.bench_bits(bench, "lanes", DENSITY).empty
 
 
 def test_layers_are_compared_with_the_faster_dense_product(bench: BenchFile):
@@ -226,12 +232,12 @@ def test_the_waterfall_shows_all_bytes_and_bits_a_weight():
 def test_the_figure_of_bits_stacks_what_a_non_zero_weight_costs(bench: BenchFile):
     tables = {
         "trained": (huffman_data.bits(final(), list(LAYERS)), NAMES),
-        "full size": (huffman_data.bench_bits(bench, "smallest"), NAMES),
+        "full size": (huffman_data.bench_bits(bench, "smallest", DENSITY), NAMES),
     }
     figure = huffman_figures.bits(tables)
     trained, full = figure.axes
     assert max(bar.get_y() + bar.get_height() for bar in trained.patches) == pytest.approx(8.0)
-    assert max(bar.get_y() + bar.get_height() for bar in full.patches) == pytest.approx(4.8)
+    assert max(bar.get_y() + bar.get_height() for bar in full.patches) == pytest.approx(4.0)
     (bound,) = trained.lines
     assert bound.get_ydata().tolist() == pytest.approx([5.0, 5.0])
 

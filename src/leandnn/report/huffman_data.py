@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -27,13 +27,12 @@ SIZES = {
     "shared": "shared: codebook numbers, relative indices",
     "coded": "Huffman-coded",
 }
-# Where the bits of a coded layer go: words → metrics of a run, columns of a bench row.
+# Where the bits of a coded layer go: words → metrics of a run.
 PARTS = {
-    "weights": (("weight_code_bits",), ("weight_bytes",)),
-    "indices": (("advance_code_bits",), ("advance_bytes",)),
-    "tables": (("table_bits",), ("table_bytes",)),
-    "rows and offsets": (("row_bits",), ("count_bytes", "offset_bytes")),
-    "padding": (("padding_bits",), ("padding_bytes",)),
+    "weights": ("weight_code_bits",),
+    "indices": ("advance_code_bits",),
+    "tables, rows and offsets": ("table_bits", "row_bits"),
+    "padding": ("padding_bits",),
 }
 DENSE = ("torch.dense", "torch.dense (feature-major)")
 CLAIMED = (0.15, 0.25)  # what the paper says that batch sizes per layer gain
@@ -75,25 +74,30 @@ def sizes(final: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def bits(final: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Mean bits over the seeds: a row per layer, as names has them; weights, nonzeros, the parts of PARTS, entropy."""
+    """Mean bits over the seeds: a row per layer, as names has them; nonzeros, the parts of PARTS, entropy."""
     means = final.mean(numeric_only=True)
     found = {}
     for name in names:
-        parts = {words: sum(means[f"{name}.{own}"] for own in owns) for words, (owns, _) in PARTS.items()}
-        head = {"weights in all": means[f"{name}.dense_bytes"] / 4, "nonzeros": means[f"{name}.nonzeros"]}
-        found[name] = {**head, **parts, "entropy": means[f"{name}.entropy_bits"]}
+        parts = {words: sum(means[f"{name}.{own}"] for own in owns) for words, owns in PARTS.items()}
+        entropy = means[f"{name}.entropy_bits"]
+        found[name] = {"nonzeros": means[f"{name}.nonzeros"], **parts, "entropy": entropy}
     return pd.DataFrame.from_dict(found, orient="index")
 
 
-def bench_bits(bench: BenchFile, layout: str) -> pd.DataFrame:
-    """The same of the full-size AlexNet in the bench, in one layout; empty where it was not measured."""
+def bench_bits(bench: BenchFile, layout: str, density: Mapping[str, float]) -> pd.DataFrame:
+    """The same of the full-size AlexNet in the bench, in one layout; empty where it was not measured.
+
+    - density: layer → share of its weights that are not zero.
+    """
     found = {}
     for row in bench.rows:
         case = row["case"]
-        if case.get("what") == "size" and case["layout"] == layout and case["layer"] != "all":
-            parts = {words: 8 * sum(case[own] for own in owns) for words, (_, owns) in PARTS.items()}
-            head = {"weights in all": case["dense_bytes"] / 4, "nonzeros": case["nonzeros"]}
-            found[case["layer"]] = {**head, **parts, "entropy": 8 * case["entropy_bytes"]}
+        if case.get("what") == "size" and case["layout"] == layout and case["layer"] in density:
+            known = [case[f"{part}_bytes"] for part in ("weight", "index", "padding")]
+            sizes = [*known[:2], float(row["work"]) - sum(known), known[2]]
+            parts = {words: 8 * size for words, size in zip(PARTS, sizes, strict=True)}
+            nonzeros = density[case["layer"]] * case["dense_bytes"] / 4
+            found[case["layer"]] = {"nonzeros": nonzeros, **parts, "entropy": 8 * case["entropy_bytes"]}
     return pd.DataFrame.from_dict(found, orient="index")
 
 

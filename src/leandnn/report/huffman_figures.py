@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 GREY = figures.COLOURS["neutral"]
 COLOURS = ("#555555", "#56B4E9", "#009E73", "#D55E00")  # of the stages in SIZES
-PART_COLOURS = ("#D55E00", "#0072B2", "#CC79A7", "#E69F00", "#BBBBBB")
+PART_COLOURS = ("#D55E00", "#0072B2", "#E69F00", "#BBBBBB")
 # Implementation → words, colour, marker; what is not named here is not drawn.
 LAYERS = {
     "leandnn": ("coded, fused (ours)", "#D55E00", "o"),
@@ -134,7 +134,12 @@ def bits(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, str]]], note: str
     axes[0][0].set_ylabel("bits a non-zero weight")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=3 * len(tables), fontsize=9, columnspacing=1.2
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(5, 3 * len(tables)),
+        fontsize=9,
+        columnspacing=1.2,
     )
     _heading(figure, note)
     return figure
