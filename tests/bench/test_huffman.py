@@ -183,6 +183,15 @@ def test_a_cap_that_nothing_fits_has_no_plan(monkeypatch: pytest.MonkeyPatch):
     assert all(len(own) == 1 for own in arms.values())
 
 
+def test_the_surface_keeps_its_limits_of_latency(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(huffman_plans, "CAPS", (16,))
+    monkeypatch.setattr(huffman_plans, "LATENCIES", (0.1, 2.5, 10.0))
+    # Two units: an image alone takes 2 s; a pair 3 s, so that an image takes 1.5 s and its latency is 3 s.
+    rows = huffman_plans.surface({"fused": costs(np.array([[[1.0, 1.5], [1.0, 1.5]]] * 2))})
+    found = {r["case"]["latency_cap_ms"]: (r["case"]["batches"], r["rate"]) for r in rows}
+    assert found == {2500: ([1, 1], 0.5), 10000: ([2, 2], pytest.approx(2 / 3))}
+
+
 def test_targets_are_met_missed_or_not_measured():
     def row(impl: str, rate: float, threads: int = 1, **case: object) -> dict:
         return {"impl": impl, "rate": rate, "threads": threads, "case": case, "work": rate}

@@ -16,7 +16,7 @@ from leandnn.bench.huffman_plans import Scored
 from leandnn.bench.timing import Row
 from leandnn.huffman import full_alexnet
 from leandnn.huffman.compress import encode
-from leandnn.huffman.costs import BATCHES
+from leandnn.huffman.costs import BATCHES, Costs
 from leandnn.huffman.full_alexnet import AlexNet
 from leandnn.huffman.model import Compressed
 
@@ -34,12 +34,17 @@ def nets(quick: bool) -> tuple[AlexNet, dict[str, Compressed]]:
 
 
 @functools.cache
-def plans(quick: bool) -> dict[tuple[int, str, str], Scored | None]:
-    """Plans for all caps, chosen on one half of the rounds and scored on the other; one thread."""
+def costs(quick: bool) -> dict[str, Costs]:
+    """What the lane-coded net's units cost by each decoder; one thread."""
     runtime.configure(seed=0, threads=1)
     batches = (1, 2, 4) if quick else BATCHES
-    costs = huffman_plans.measure(nets(quick)[1]["lanes"], batches, QUICK_ROUNDS if quick else ROUNDS)
-    return huffman_plans.scored(costs)
+    return huffman_plans.measure(nets(quick)[1]["lanes"], batches, QUICK_ROUNDS if quick else ROUNDS)
+
+
+@functools.cache
+def plans(quick: bool) -> dict[tuple[int, str, str], Scored | None]:
+    """Plans for all caps, chosen on one half of the rounds and scored on the other."""
+    return huffman_plans.scored(costs(quick))
 
 
 def rows(quick: bool) -> list[Row]:
@@ -57,6 +62,7 @@ def rows(quick: bool) -> list[Row]:
         found += huffman_layers.memory(model)
         found += huffman_layers.whole(models, (1,) if quick else (1, 16), repeats)
     found += huffman_plans.planned(plans(quick))
+    found += huffman_plans.surface(costs(quick))
     return found + huffman_plans.run(model, plans(quick), 1 if quick else RUNS)
 
 

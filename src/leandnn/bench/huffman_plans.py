@@ -32,6 +32,7 @@ from leandnn.kernels import dispatch
 MB = 1_000_000
 CAPS = (16, 24, 32, 48, 64, 96)  # MB
 KINDS = ("uniform", "variable")
+LATENCIES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds
 RUN_CAP = 32  # MB: the cap whose plans are run
 
 
@@ -80,21 +81,35 @@ def measure(model: Compressed, batches: Sequence[int], repeats: int) -> dict[str
 
 def scored(costs: dict[str, Costs]) -> dict[tuple[int, str, str], Scored | None]:
     """(cap in MB, decoder, kind) → the plan chosen on the even rounds, by the odd ones."""
-    found: dict[tuple[int, str, str], Scored | None] = {}
-    for cap, (name, own), kind in itertools.product(CAPS, costs.items(), KINDS):
-        choosing, scoring = own.split()
-        try:
-            chosen = plan(None, memory=cap * MB, uniform=kind == "uniform", costs=choosing)
-        except LeandnnError:  # nothing fits
-            found[cap, name, kind] = None
-            continue
-        rounds = (
-            replace(scoring, seconds=scoring.seconds[r : r + 1], copy_seconds=scoring.copy_seconds[r : r + 1])
-            for r in range(len(scoring.seconds))
-        )
-        seconds = tuple(score(chosen, one).seconds_per_image for one in rounds)
-        found[cap, name, kind] = Scored(chosen, score(chosen, scoring), seconds)
-    return found
+    return {
+        (cap, name, kind): _scored(own, cap, uniform=kind == "uniform")
+        for cap, (name, own), kind in itertools.product(CAPS, costs.items(), KINDS)
+    }
+
+
+def surface(costs: dict[str, Costs]) -> list[Row]:
+    """Rows of the plans of batch sizes per layer that also keep a limit of latency."""
+    rows = []
+    for cap, latency, (name, own) in itertools.product(CAPS, LATENCIES, costs.items()):
+        found = _scored(own, cap, latency)
+        if found is not None:
+            case = {**_case("surface", cap, found), "latency_cap_ms": round(latency * 1e3)}
+            rows.append(row("huffman", case, f"{name} variable", 1, found.seconds, 1, "images"))
+    return rows
+
+
+def _scored(costs: Costs, cap: int, latency: float | None = None, *, uniform: bool = False) -> Scored | None:
+    choosing, scoring = costs.split()
+    try:
+        chosen = plan(None, memory=cap * MB, latency=latency, uniform=uniform, costs=choosing)
+    except LeandnnError:  # nothing fits
+        return None
+    rounds = (
+        replace(scoring, seconds=scoring.seconds[r : r + 1], copy_seconds=scoring.copy_seconds[r : r + 1])
+        for r in range(len(scoring.seconds))
+    )
+    seconds = tuple(score(chosen, one).seconds_per_image for one in rounds)
+    return Scored(chosen, score(chosen, scoring), seconds)
 
 
 def planned(plans: dict[tuple[int, str, str], Scored | None]) -> list[Row]:
@@ -103,13 +118,16 @@ def planned(plans: dict[tuple[int, str, str], Scored | None]) -> list[Row]:
     for (cap, name, kind), own in plans.items():
         if own is None:
             continue
-        case: dict[str, Any] = {
-            "what": "plan", "cap_mb": cap, "batches": list(own.chosen.batches),
-            "latency_ms": round(own.held_out.latency * 1e3, 1), "memory_mb": round(own.chosen.memory_nbytes / MB, 2),
-            "choosing_ms": round(own.chosen.seconds_per_image * 1e3, 3),
-        }  # fmt: skip
-        rows.append(row("huffman", case, f"{name} {kind}", 1, own.seconds, 1, "images"))
+        rows.append(row("huffman", _case("plan", cap, own), f"{name} {kind}", 1, own.seconds, 1, "images"))
     return rows
+
+
+def _case(what: str, cap: int, own: Scored) -> dict[str, Any]:
+    return {
+        "what": what, "cap_mb": cap, "batches": list(own.chosen.batches),
+        "latency_ms": round(own.held_out.latency * 1e3, 1), "memory_mb": round(own.chosen.memory_nbytes / MB, 2),
+        "choosing_ms": round(own.chosen.seconds_per_image * 1e3, 3),
+    }  # fmt: skip
 
 
 def gains(rows: Sequence[Row]) -> str:
