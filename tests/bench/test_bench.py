@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -16,13 +17,18 @@ from leandnn.errors import LeandnnError
 from leandnn.kernels import Format, round_to
 
 
-def test_calls_are_interleaved_after_their_warm_up():
-    order = []
-    times = timing.interleave(
-        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=4, warmup=2
-    )
-    assert order == ["a", "b"] * 6
-    assert {name: len(t) for name, t in times.items()} == {"a": 4, "b": 4}
+def test_calls_are_interleaved_after_their_warm_up_in_orders_that_change_but_are_always_the_same():
+    def order() -> list[str]:
+        seen: list[str] = []
+        calls = {name: functools.partial(seen.append, name) for name in "abc"}
+        times = timing.interleave(calls, repeats=14, warmup=2)
+        assert {name: len(t) for name, t in times.items()} == dict.fromkeys("abc", 14)
+        return seen
+
+    rounds = ["".join(order()[i : i + 3]) for i in range(0, 48, 3)]
+    assert {"".join(sorted(one)) for one in rounds} == {"abc"}
+    assert len(set(rounds)) > 3
+    assert order() == list("".join(rounds))
 
 
 def test_a_row_has_the_schema_and_its_rate_is_at_the_median():
