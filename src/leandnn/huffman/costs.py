@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from leandnn.errors import LeandnnError
 from leandnn.huffman import memory
@@ -85,6 +84,8 @@ class Costs:
         Raises LeandnnError for a model that cannot be cut (units.py), a unit whose items depend on the batch, or a
         system that does not count peaks of memory (memory.py).
         """
+        from tqdm import tqdm  # not for training on machines that have few libraries
+
         sizes = tuple(sorted(set(batches)))
         if not sizes or sizes[0] < 1 or repeats < 1:
             raise ValueError(
