@@ -137,8 +137,8 @@ def test_every_way_to_run_a_layer_computes_it(net: full_alexnet.AlexNet, models)
 
 
 def test_a_wrong_layer_is_not_measured(net: full_alexnet.AlexNet, models, monkeypatch: pytest.MonkeyPatch):
-    right = huffman_peers.decoders.csr
-    monkeypatch.setattr(huffman_peers.decoders, "csr", lambda layer, x: right(layer, x) * 1.001)
+    right = huffman_peers.csr
+    monkeypatch.setattr(huffman_peers, "csr", lambda layer, x: right(layer, x) * 1.001)
     with pytest.raises(LeandnnError, match=r"decode → torch.csr in fc7, batch 2 is wrong: 0.001 away"):
         huffman_layers.linear(net, models["lanes"], ("fc7",), (2,), 1)
 

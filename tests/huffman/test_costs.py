@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from leandnn.bench.huffman_plans import DECODERS
 from leandnn.errors import LeandnnError
 from leandnn.huffman import Compressed, Costs, compress
 from leandnn.huffman.costs import held_nbytes
-from leandnn.huffman.decoders import DECODERS
 from leandnn.huffman.layers import HuffmanConv2d, HuffmanLinear
 from leandnn.kernels import dispatch
 

@@ -117,7 +117,7 @@ def test_a_uniform_plan_is_the_best_of_the_uniform_ones_and_no_better_than_a_fre
         found = plan(None, costs=costs, memory=memory, uniform=True)
         scores = [search.evaluate((size,) * 4, costs) for size in costs.batches]
         fitting = [own.seconds_per_image for own in scores if own.memory_nbytes <= memory]
-        assert found.uniform and found.seconds_per_image == min(fitting)
+        assert len(set(found.batches)) == 1 and found.seconds_per_image == min(fitting)
         assert plan(None, costs=costs, memory=memory).seconds_per_image <= found.seconds_per_image
 
 
@@ -178,7 +178,7 @@ def run_counted(batches: tuple[int, ...], items: list[int], monkeypatch: pytest.
             most[number] = max(most[number], sum(storages.values()) + gathered)
             return torch.zeros(len(x), (items[number + 1] if number + 1 < len(items) else 1))
 
-        return Unit(f"unit{number}", call, ())
+        return Unit(f"unit{number}", call)
 
     count = 3 * math.lcm(*batches)
     chain = [unit(number) for number in range(len(batches))]
@@ -251,7 +251,7 @@ def test_no_image_waits_longer_than_a_plan_says():
                 clock += seconds[number]
                 return x
 
-            return Unit(str(number), call, ())
+            return Unit(str(number), call)
 
         period = math.lcm(*batches)
         results = execute.run([unit(n) for n in range(3)], batches, torch.zeros(3 * period, 1))
@@ -277,11 +277,8 @@ def test_arguments_out_of_range_are_refused():
         costs.split()
 
 
-def test_plans_and_costs_survive_json():
-    costs = made_up(1, 3, (1, 2, 4), repeats=2)
-    again = Costs.from_json(json.loads(json.dumps(costs.to_json())))
-    found = plan(None, costs=costs)
-    assert plan(None, costs=again) == found
+def test_plans_survive_json():
+    found = plan(None, costs=made_up(1, 3, (1, 2, 4), repeats=2))
     assert Plan.from_json(json.loads(json.dumps(found.to_json()))) == found
     for broken in (
         {},

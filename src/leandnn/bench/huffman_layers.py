@@ -16,8 +16,9 @@ from leandnn.bench import huffman_memory, huffman_peers
 from leandnn.bench.timing import Row, interleave, row
 from leandnn.errors import LeandnnError
 from leandnn.huffman import quantise
+from leandnn.huffman.costs import kept_nbytes
 from leandnn.huffman.full_alexnet import FC, IMAGE, AlexNet
-from leandnn.huffman.layers import HuffmanConv2d, HuffmanLinear
+from leandnn.huffman.layers import HuffmanLinear
 from leandnn.huffman.model import Compressed
 
 BATCHES = (1, 4, 16, 64, 256)
@@ -109,7 +110,7 @@ def whole(models: dict[str, Compressed], batches: Sequence[int], repeats: int) -
         }
         for layout, model in models.items():
             impl = "leandnn" if layout == "lanes" else f"leandnn.{layout}"
-            nets[impl] = functools.partial(model, x), _held(model)
+            nets[impl] = functools.partial(model, x), kept_nbytes(model)
         expected = dense(x)
         for impl, (call, _) in nets.items():
             _check(f"{impl} of the net, batch {batch}", call(), expected.double(), 2.0**-16)
@@ -162,10 +163,3 @@ def _threaded(layer: nn.Module, x: Tensor, count: int) -> Tensor:
 
 def _bytes(net: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in net.state_dict().values())
-
-
-def _held(model: Compressed) -> int:
-    layers = model.layers().values()
-    convolutions = [layer.workspace_nbytes(1) for layer in layers if isinstance(layer, HuffmanConv2d)]
-    tables = sum(layer.table_nbytes for layer in layers)
-    return model.weight_nbytes + tables + max(convolutions, default=0) + _bytes(model.model)

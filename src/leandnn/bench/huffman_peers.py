@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from leandnn.huffman import decoders
-from leandnn.huffman.layers import HuffmanLinear
+from leandnn.huffman.layers import HuffmanLayer, HuffmanLinear
 from leandnn.kernels.huffman import ops
 
 Bytes = NDArray[np.uint8]
@@ -92,6 +91,26 @@ def _bitarray(streams: tuple[Bytes, ...]) -> Call:
     return lambda: [bytes(util.canonical_decode(*one)) for one in packed]
 
 
+def csr(layer: HuffmanLayer, x: Tensor) -> Tensor:
+    """A decoder (huffman/decoders.py): linear layers go, as a whole at every call, to CSR, by which torch multiplies.
+
+    Convolutions compute as ever.
+    """
+    if not isinstance(layer, HuffmanLinear):
+        y: Tensor = layer(x)
+        return y
+    y = (_csr(layer) @ x.reshape(-1, layer.in_features).t()).t()
+    if layer.bias is not None:
+        y = y + layer.bias
+    return y.reshape(*x.shape[:-1], layer.out_features)
+
+
+def _csr(layer: HuffmanLinear) -> Tensor:
+    with warnings.catch_warnings():  # torch calls its sparse layouts a beta
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        return ops.to_csr(layer.coded)
+
+
 def linear_layers(layer: HuffmanLinear, weight: Tensor, x: Tensor) -> dict[str, tuple[Call, float]]:
     """Implementation → (the layer's output for x, the relative error that its number format explains).
 
@@ -101,9 +120,7 @@ def linear_layers(layer: HuffmanLinear, weight: Tensor, x: Tensor) -> dict[str, 
     assert bias is not None
     column, features = bias[:, None], x.t().contiguous()
     half, half_bias, half_x = weight.bfloat16(), bias.bfloat16(), x.bfloat16()
-    with warnings.catch_warnings():  # torch calls its sparse layouts a beta
-        warnings.simplefilter("ignore")
-        sparse = ops.to_csr(layer.coded)
+    sparse = _csr(layer)
     dense = torch.empty_like(weight)
     exact = 2.0**-18
 
@@ -115,7 +132,7 @@ def linear_layers(layer: HuffmanLinear, weight: Tensor, x: Tensor) -> dict[str, 
         "torch.dense (feature-major)": (lambda: torch.addmm(column, weight, features).t(), exact),
         "torch.bf16": (lambda: F.linear(half_x, half, half_bias), 2.0**-6),
         "torch.csr, already decoded": (lambda: (sparse @ features + column).t(), exact),
-        "decode → torch.csr": (lambda: decoders.csr(layer, x), exact),
+        "decode → torch.csr": (lambda: csr(layer, x), exact),
         "decode → torch.dense": (decode_dense, exact),
         "leandnn": (lambda: layer(x), exact),
         "leandnn (feature-major)": (lambda: layer(features.t()), exact),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from leandnn.bench.timing import Row, interleave, row
 from leandnn.errors import LeandnnError
-from leandnn.huffman.costs import Costs
+from leandnn.huffman.costs import Costs, timed
 from leandnn.huffman.decoders import Decoder
 from leandnn.huffman.full_alexnet import IMAGE
 from leandnn.huffman.layers import HuffmanLayer
@@ -67,12 +66,7 @@ def measure(model: Compressed, batches: Sequence[int], repeats: int) -> dict[str
     with torch.no_grad():
         for repeat in tqdm(range(repeats), desc="costs", leave=False, disable=None):
             for (column, size), (name, chain) in itertools.product(enumerate(batches), chains.items()):
-                x = images[:size]
-                for place, unit in enumerate(chain):
-                    begin = time.perf_counter()
-                    y = unit.call(x)
-                    seconds[name][repeat, place, column] = time.perf_counter() - begin
-                    x = y
+                seconds[name][repeat, :, column] = [own for _, own in timed(chain, images[:size])]
     return {
         name: replace(own, seconds=seconds[name], copy_seconds=np.repeat(own.copy_seconds, repeats, axis=0))
         for name, own in costs.items()

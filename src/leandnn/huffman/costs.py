@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -100,14 +99,10 @@ class Costs:
         with torch.no_grad():
             for repeat in tqdm(rounds, desc="costs", leave=False, disable=None if progress else True):
                 for column, size in enumerate(sizes):
-                    x = images[:size]
-                    for row, unit in enumerate(chain):
+                    for row, (x, own) in enumerate(timed(chain, images[:size])):
+                        seconds[repeat, row, column] = own
                         if size == sizes[-1]:
                             copied[repeat, row] = _copy_seconds(x)
-                        begin = time.perf_counter()
-                        y = unit.call(x)
-                        seconds[repeat, row, column] = time.perf_counter() - begin
-                        x = y
         return cls(
             units=tuple(unit.name for unit in chain),
             batches=sizes,
@@ -147,36 +142,29 @@ class Costs:
         """Medians over the repeats: seconds (L, B) and copy_seconds (L,)."""
         return np.median(self.seconds, axis=0), np.median(self.copy_seconds, axis=0)
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Costs:
-        """The inverse; ValueError for what does not fit together, KeyError and TypeError for other data."""
-        kinds: dict[str, Callable[[Any], Any]] = {
-            "units": tuple,
-            "batches": tuple,
-            "seconds": lambda value: np.array(value, np.float64),
-            "copy_seconds": lambda value: np.array(value, np.float64),
-            "peak_nbytes": lambda value: np.array(value, np.int64),
-            "item_nbytes": lambda value: np.array(value, np.int64),
-            "held_nbytes": int,
-            "decoder": str,
-            "threads": int,
-        }
-        return cls(**{name: kind(data[name]) for name, kind in kinds.items()})
+def timed(chain: Sequence[Unit], x: Tensor) -> Iterator[tuple[Tensor, float]]:
+    """Of each unit in turn, each on the result of the one before: its input, and the seconds of its call."""
+    for unit in chain:
+        begin = time.perf_counter()
+        y = unit.call(x)
+        yield x, time.perf_counter() - begin
+        x = y
 
 
 def held_nbytes(model: Compressed) -> int:
     """Bytes that a model holds while it runs, whatever the batch size: see Costs.held_nbytes."""
+    scratch = max((layer.scratch_nbytes for layer in model.layers().values()), default=0)
+    return kept_nbytes(model) + scratch
+
+
+def kept_nbytes(model: Compressed) -> int:
+    """The part of it that belongs to the model: coded weights and tables, other tensors, convolutions' workspace."""
     layers = model.layers().values()
     convolutions = [layer.workspace_nbytes(1) for layer in layers if isinstance(layer, HuffmanConv2d)]
-    scratch = max((layer.scratch_nbytes for layer in layers), default=0)
     tables = sum(layer.table_nbytes for layer in layers)
     other: int = sum(tensor.nbytes for tensor in model.model.state_dict().values())
-    return model.weight_nbytes + tables + other + max(convolutions, default=0) + scratch
+    return model.weight_nbytes + tables + other + max(convolutions, default=0)
 
 
 def _peaks(

@@ -48,11 +48,6 @@ class Plan:
         """Predicted throughput."""
         return 1.0 / self.seconds_per_image
 
-    @property
-    def uniform(self) -> bool:
-        """Whether all units have one batch size."""
-        return len(set(self.batches)) == 1
-
     def run(
         self, model: Compressed, images: Iterable[Tensor], decoder: Decoder | None = None
     ) -> Iterator[Tensor]:

@@ -19,13 +19,12 @@ from leandnn.huffman.model import Compressed
 class Unit:
     """A coded layer and the uncoded steps behind it, up to the next coded layer.
 
-    - name: of its (first) coded layer. call: from the unit's input to its result.
-    - layers: its coded layers: more than one where the model branches inside.
+    - name: of its first coded layer; there are more where the model branches inside.
+    - call: from the unit's input to its result.
     """
 
     name: str
     call: Callable[[Tensor], Any]
-    layers: tuple[HuffmanLayer, ...]
 
 
 def units(model: Compressed, decoder: Decoder | None = None) -> list[Unit]:
@@ -46,16 +45,13 @@ def units(model: Compressed, decoder: Decoder | None = None) -> list[Unit]:
         changed = program
     cuts = program.cuts()
     found: list[Unit] = []
-    begin, names, own = cuts[0], list[str](), list[HuffmanLayer]()
+    begin, names = cuts[0], list[str]()
     for left, right in itertools.pairwise(cuts):
         steps = program.steps[left + 1 : right + 1]
-        coded = [
-            (step.name, module) for step in steps if isinstance(module := program.module(step), HuffmanLayer)
-        ]
-        if coded and own:
-            found.append(Unit(names[0], changed.part(begin, left), tuple(own)))
-            begin, names, own = left, [], []
-        names += [name for name, _ in coded]
-        own += [layer for _, layer in coded]
-    found.append(Unit(names[0] if names else "model", changed.part(begin, cuts[-1]), tuple(own)))
+        coded = [step.name for step in steps if isinstance(program.module(step), HuffmanLayer)]
+        if coded and names:
+            found.append(Unit(names[0], changed.part(begin, left)))
+            begin, names = left, []
+        names += coded
+    found.append(Unit(names[0] if names else "model", changed.part(begin, cuts[-1])))
     return found
