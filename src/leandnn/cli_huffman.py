@@ -35,9 +35,9 @@ def add(commands: Any) -> None:
     own.add_argument("--classes", type=int, default=1000, help="outputs of the net (default 1000)")
     own.add_argument(
         "--density", nargs="+", metavar="[LAYER=]SHARE",
-        help="share of weights to keep, of all layers or of one; default: Deep Compression's for alexnet (0.84 to "
-        "0.35 of the convolutions, 0.09, 0.09, 0.25 of the linear layers), all weights of other nets. Nothing is "
-        "retrained: for a checkpoint that was pruned and trained, say 1",
+        help="share of weights to keep, of all layers or of one; default: of alexnet "
+        "what huffman/full_alexnet.py lists by layer, of other nets all weights. Nothing is retrained: for a "
+        "checkpoint that was pruned and trained, say 1",
     )  # fmt: skip
     own.add_argument(
         "--bits", nargs="+", metavar="[LAYER=]BITS",

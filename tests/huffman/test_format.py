@@ -7,7 +7,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def matrix(data: bytes) -> Matrix:
     narrow = max(a, w) <= 32 and max(parts[0] + parts[1]) <= 8
     read = lanes if layout == 0 else streams
     result = [[0.0] * columns for _ in range(rows)]
-    for row, slots in read(code(parts[0]), code(parts[1]), narrow, counts, offsets, parts[5]):
+    for row, slots in read(Content(code(parts[0]), code(parts[1]), narrow, counts, offsets, parts[5])):
         column = -1
         for advance, weight in slots:
             column += advance + 1
@@ -104,14 +104,17 @@ Words = dict[tuple[int, ...], int]
 Slots = list[tuple[int, int]]
 
 
-def lanes(
-    advances: Words,
-    weights: Words,
-    narrow: bool,
-    counts: tuple[int, ...],
-    offsets: tuple[int, ...],
-    data: bytes,
-) -> Iterator[tuple[int, Slots]]:
+class Content(NamedTuple):
+    advances: Words
+    weights: Words
+    narrow: bool
+    counts: tuple[int, ...]
+    offsets: tuple[int, ...]
+    data: bytes
+
+
+def lanes(content: Content) -> Iterator[tuple[int, Slots]]:
+    advances, weights, narrow, counts, offsets, data = content
     order = sorted(range(len(counts)), key=lambda row: (-counts[row], row))
     groups = [order[begin : begin + 128] for begin in range(0, len(order), 128)]
     assert len(offsets) == len(groups) + 1
@@ -138,14 +141,8 @@ def lanes(
         yield from zip(rows, slots, strict=True)
 
 
-def streams(
-    advances: Words,
-    weights: Words,
-    narrow: bool,
-    counts: tuple[int, ...],
-    offsets: tuple[int, ...],
-    data: bytes,
-) -> Iterator[tuple[int, Slots]]:
+def streams(content: Content) -> Iterator[tuple[int, Slots]]:
+    advances, weights, _, counts, offsets, data = content
     groups: list[list[int]] = []
     for row, count in enumerate(counts):
         if not groups or sum(counts[other] for other in groups[-1]) + count > 16384:

@@ -1,4 +1,4 @@
-"""Huffman codes, and matrices coded with them: every path against the readable reference."""
+"""Huffman codes, matrices coded with them, checksums. Decoders against one another: test_huffman_hostile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leandnn.kernels.huffman import codes, reference
+from leandnn.kernels import dispatch
+from leandnn.kernels.huffman import codes, ops, reference
 from leandnn.kernels.huffman.checksum import crc32c
 from leandnn.kernels.huffman.encode import encode
 from leandnn.kernels.huffman.format import LAYOUTS
@@ -71,6 +72,22 @@ def test_crc32c():
     assert crc32c(np.zeros(32, np.uint8)) == 0x8A9136AA  # RFC 3720, B.4
     assert crc32c(np.arange(32, dtype=np.uint8)) == 0x46DD794E
     assert crc32c(np.zeros(0, np.uint8)) == 0
+
+
+@pytest.mark.parametrize("size", [7, 4095, 4096, 5 * 1024 + 3, 70_001])
+def test_long_inputs_have_the_same_checksum_on_all_paths(size: int):
+    """The readable one takes 4096 bytes and more in chunks, side by side."""
+    data = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+    expected = crc32c(data)
+    state = 0xFFFFFFFF
+    for byte in data.tolist():
+        state ^= byte
+        for _ in range(8):
+            state = state >> 1 ^ (0x82F63B78 if state & 1 else 0)
+    assert expected == state ^ 0xFFFFFFFF
+    for path in dispatch.supported():
+        with dispatch.using(path):
+            assert ops.crc32c(data) == expected
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

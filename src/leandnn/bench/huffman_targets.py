@@ -40,7 +40,7 @@ class Target:
 
 
 def targets(rows: Sequence[Row]) -> list[Target]:
-    """All targets, in the order of the study."""
+    """All targets, in the order of the bench."""
     found = _Found(rows)
     return [*_sizes(found), *_decode(found), *_layers(found), *_memory(found), *_net(found), *_plans(found)]
 

@@ -17,10 +17,8 @@ from torch import Tensor
 from leandnn import runtime
 from leandnn.errors import LeandnnError
 
-MEAN, STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # of ImageNet's pixels, as torchvision normalises them
+# Of ImageNet's pixels, as torchvision normalises them.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, eq=False)
