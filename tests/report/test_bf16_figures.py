@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,18 +12,9 @@ import torch
 from torch import nn
 
 from leandnn.bf16 import Policy, rounding_sites
-from leandnn.report import bf16_figures, bf16_runs, figures, runs
+from leandnn.report import bf16_figures, bf16_runs, runs
 
-mpl.use("agg")
-
-
-@pytest.fixture(autouse=True)
-def _styled():
-    figures.use_style()
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawn")
 
 
 def frames(fp32: int, bf16: int) -> tuple[pd.DataFrame, pd.DataFrame]:

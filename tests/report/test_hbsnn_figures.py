@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,20 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leandnn.hbsnn import hierarchical
-from leandnn.report import figures, hbsnn_data, hbsnn_figures
+from leandnn.report import hbsnn_data, hbsnn_figures
 from leandnn.report.benchfile import BenchFile
 
-mpl.use("agg")
+pytestmark = pytest.mark.usefixtures("drawn")
 OURS, BLOCK = "hbsnn/patterns/hierarchical", "blocksparse/baselines/block4x4"
-
-
-@pytest.fixture(autouse=True)
-def _styled():
-    figures.use_style()
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
 
 
 def table(**arms: float) -> pd.DataFrame:
@@ -112,6 +102,15 @@ def test_while_desk_studies_are_under_way_every_arm_comes_from_the_scale_with_mo
         assert words == "the pipeline's runs" and table.equals(laptop)
     assert hbsnn_data.seeds_in_words(desk) == "n = 4"
     assert hbsnn_data.seeds_in_words(pd.concat([own, only_ours])) == "n = 2 to 4"
+
+
+def test_a_difference_is_said_with_its_seeds():
+    own = pd.DataFrame({
+        "arm": ["x", "x", "y", "y", "y"], "seed": [0, 1, 0, 1, 2], "test_accuracy": [0.7, 0.72, 0.71, 0.72, 0.9]
+    })  # fmt: skip
+    said = hbsnn_data.difference_in_words(own, "x", "y")
+    assert said == "x minus y: -0.50 points of test accuracy, mean of 2 seeds (-1.00 to +0.00)"
+    assert hbsnn_data.difference_in_words(own, "x", "z") == ""
 
 
 def net(arm: str, impl: str, seconds: float, what: str = "net") -> dict[str, object]:

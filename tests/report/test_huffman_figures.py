@@ -6,27 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 
-from leandnn.report import benchfile, figures, huffman_data, huffman_figures
+from leandnn.report import benchfile, huffman_data, huffman_figures
 from leandnn.report.benchfile import BenchFile
 
-mpl.use("agg")
+pytestmark = pytest.mark.usefixtures("drawn")
 LAYERS = {"a": 1000, "b": 3000}
 DENSITY = dict.fromkeys(LAYERS, 0.1)
 NAMES = {"a": "conv", "b": "linear"}
-
-
-@pytest.fixture(autouse=True)
-def _styled():
-    figures.use_style()
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
 
 
 def final(seeds: int = 2) -> pd.DataFrame:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import matplotlib as mpl
 import numpy as np
 import pytest
 
 from leandnn.blocksparse import Pattern
 from leandnn.rbgp import controls, ramanujan
 from leandnn.rbgp.nets import GRAPHS
-from leandnn.report import figures, rbgp_figures
+from leandnn.report import rbgp_figures
 
-
-@pytest.fixture(autouse=True)
-def _style() -> Iterator[None]:
-    mpl.use("agg")
-    figures.use_style()
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawn")
 
 
 def titles(figure) -> list[str]:

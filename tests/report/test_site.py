@@ -18,7 +18,16 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from leandnn.errors import LeandnnError
-from leandnn.report import claims, site, site_figures, site_pages, tables, tables_speed
+from leandnn.report import (
+    claims,
+    site,
+    site_figures,
+    site_pages,
+    tables,
+    tables_hbsnn,
+    tables_nets,
+    tables_speed,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -201,6 +210,7 @@ def test_the_tables_of_the_readme_are_on_the_page_of_costs_and_speed(built: Path
     shown = re.findall(r"<table.*?</table>", (built / "costs.html").read_text(), re.DOTALL)
     makers = (
         *(tables.commands, tables.training, tables.train_step, tables_speed.sparse_step),
+        *(*tables_nets.TABLES.values(), *tables_hbsnn.TABLES.values()),
         *(tables_speed.panels, tables_speed.panels_further, tables_speed.rounding),
     )
     text = "\n\n".join(maker(ROOT) for maker in makers)
@@ -208,8 +218,11 @@ def test_the_tables_of_the_readme_are_on_the_page_of_costs_and_speed(built: Path
     assert len(written) > len(makers)
     assert [html.count("<tr") for html in shown] == [len(lines) - 1 for lines in written]  # less |---|
     for html, (*_, last) in zip(shown, written, strict=True):
-        texts = [re.sub("<[^>]+>", "", cell) for cell in re.findall(r"<td>.*?</td>", html, re.DOTALL)]
-        cells = [cell.replace("`", "").strip("*") for cell in last.strip("| ").split(" | ")]
+        texts = [
+            re.sub("<[^>]+>", "", cell).replace("’", "'")
+            for cell in re.findall(r"<td>.*?</td>", html, re.DOTALL)
+        ]
+        cells = [re.sub(r"[`*]", "", cell) for cell in last.strip("| ").split(" | ")]
         assert texts[-len(cells) :] == cells
 
 

@@ -86,7 +86,9 @@ def test_nets_stand_beside_their_peers_with_peak_memory(tmp_path: Path):
     assert cells(text, "VGG19, batch 1")["peak MiB"] == "–"
     assert "n ≥ 20" in text  # rows of memory, measured once, do not count
     assert "64→64" not in text and "4×4 blocks" not in text.split("\n")[0]
-    memory = cells(tables_nets.rbgp_memory(tmp_path), "87.5 %")
+    text = tables_nets.rbgp_memory(tmp_path)
+    memory = cells(text, "87.5 %")
+    assert f"{machine.card()['cpu']}, " in text
     assert (memory["**RBGP4**"], memory["dense, torch"]) == ("9.6, 89.6", "9.6, 177.0")
 
 

@@ -47,8 +47,7 @@ def curves(domains: Sequence[Domain], note: str = "") -> Figure:
         ax.set_axis_off()
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    if note:
-        figure.suptitle(note, x=0.01, ha="left", fontsize=10)
+    figures.heading(figure, note)
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,16 @@ def use_style() -> None:
         },
     )
     mpl.rcParams["svg.hashsalt"] = "leandnn"  # element ids are random without it
+
+
+def heading(figure: Figure, note: str) -> None:
+    """A note above a figure, in as many lines as its width asks for; nothing for "".
+
+    - note: what a reader must know first, such as that the runs are a smoke test.
+    """
+    if note:
+        words = textwrap.fill(note, int(13 * figure.get_figwidth()))
+        figure.suptitle(words, x=0.01, ha="left", fontsize=9, fontweight="bold")
 
 
 def save(figure: Figure, name: str, caption: str, out_dir: Path | str, **facts: Any) -> None:

@@ -1,4 +1,4 @@
-"""Numbers behind the figures of paper 4: runs of several comparisons in one table, and measured times of their nets."""
+"""Numbers behind figures of papers 3 and 4: runs of several comparisons in one table, measured times of their nets."""
 
 from __future__ import annotations
 
@@ -108,6 +108,20 @@ def differences(
     }
     both = pd.DataFrame(sides).dropna()
     return both.assign(difference=both.treatment - both.control).reset_index()
+
+
+def difference_in_words(table: pd.DataFrame, treatment: str, control: str) -> str:
+    """The paired difference in accuracy as a sentence; empty without a pair of one seed.
+
+    - table: see laptop; treatment, control: arms.
+    """
+    points = 100 * differences(table, treatment, control).difference
+    if not len(points):
+        return ""
+    return (
+        f"{treatment} minus {control}: {points.mean():+.2f} points of test accuracy, mean of {len(points)} "
+        f"seed{'s' * (len(points) > 1)} ({points.min():+.2f} to {points.max():+.2f})"
+    )
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:

@@ -68,8 +68,7 @@ def hierarchy(weight: Tensor, levels: Sequence[tuple[str, Pattern]], note: str =
             spine.set(visible=True, color="#D55E00", linewidth=1.4)
     axes[0][1].set_title("the framed part", fontsize=9.5, fontweight="normal")
     figure.colorbar(image, ax=axes, label="magnitude", shrink=0.6, pad=0.01)
-    if note:
-        figure.suptitle(note, x=0.01, ha="left", fontsize=9, fontweight="bold")
+    figures.heading(figure, note)
     return figure
 
 
@@ -188,8 +187,7 @@ def pareto(
         ax.set_title(what)
     axes[0][0].set_ylabel("test accuracy, %")
     axes[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
-    if note:
-        figure.suptitle(note, x=0.01, ha="left", fontsize=9, fontweight="bold")
+    figures.heading(figure, note)
     return figure
 
 

@@ -62,7 +62,7 @@ def stages(found: pd.DataFrame, note: str = "") -> Figure:
     right.set_xticks(range(len(kept)), [STAGES[stage] for stage in kept], fontsize=9)
     right.set_xlim(-0.5, len(kept) - 0.5)
     right.set(ylabel="minus the control's, points", title="Against dense, trained on")
-    _heading(figure, note)
+    figures.heading(figure, note)
     return figure
 
 
@@ -106,7 +106,7 @@ def waterfall(sizes: pd.DataFrame, names: Mapping[str, str], note: str = "") -> 
     right.set_xticks(range(len(sizes)), [names.get(name, name) for name in sizes.index], fontsize=9)
     right.set(ylabel="bits a weight (log scale)", title="Layer by layer")
     right.legend(fontsize=9, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12), columnspacing=1.2)
-    _heading(figure, note)
+    figures.heading(figure, note)
     return figure
 
 
@@ -141,7 +141,7 @@ def bits(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, str]]], note: str
         fontsize=9,
         columnspacing=1.2,
     )
-    _heading(figure, note)
+    figures.heading(figure, note)
     return figure
 
 
@@ -297,8 +297,3 @@ def _plain_ticks(ax: Axes) -> None:
     ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _heading(figure: Figure, note: str) -> None:
-    if note:
-        figure.suptitle(note, x=0.01, ha="left", fontsize=9, fontweight="bold")

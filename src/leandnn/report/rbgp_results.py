@@ -1,8 +1,7 @@
-"""Figures of paper 3's results: accuracy by sparsity and by spectral gap, time and memory; what they say in words."""
+"""Figures of paper 3's results: accuracy by sparsity and by spectral gap, time and memory; the speed in words."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -64,7 +63,7 @@ def accuracy(nets: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
     axes[0][-1].legend(
         [shown[words] for words in order], order, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9
     )
-    _say(figure, note)
+    figures.heading(figure, note)
     return figure
 
 
@@ -117,22 +116,8 @@ def gaps(studies: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
     rows[-1][1].set_xlabel("spread of the path counts (sd / mean)")
     handles, labels = rows[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-    _say(figure, note)
+    figures.heading(figure, note)
     return figure
-
-
-def difference_in_words(table: pd.DataFrame, treatment: str, control: str) -> str:
-    """The paired difference in accuracy as a sentence; empty without a pair of one seed.
-
-    - table: see hbsnn_data.laptop; treatment, control: arms.
-    """
-    points = 100 * hbsnn_data.differences(table, treatment, control).difference
-    if not len(points):
-        return ""
-    return (
-        f"{treatment} minus {control}: {points.mean():+.2f} points of test accuracy, mean of {len(points)} "
-        f"seed{'s' * (len(points) > 1)} ({points.min():+.2f} to {points.max():+.2f})"
-    )
 
 
 def speed_in_words(rounds: Mapping[str, Sequence[float]]) -> str:
@@ -144,14 +129,19 @@ def speed_in_words(rounds: Mapping[str, Sequence[float]]) -> str:
     if not all(rounds.get(arm) for arm in arms):
         return ""
     ours, single, blocks, csr, bsr = (median(rounds[arm]) for arm in arms)
-    part = (single - blocks) / (single - ours) if single > ours else float("nan")
-    most = "most" if part > 0.5 else "not most"
-    return (
+    said = (
         f"All sparse layers of VGG19, batch 128, 87.5 % zeros, n = {len(rounds['rbgp4'])} rounds: RBGP4 takes "
         f"{1e3 * ours:.0f} ms, our kernels for single weights {single / ours:.2f} times and for 4×4 blocks "
         f"{blocks / ours:.2f} times as long, MKL's for single weights {csr / ours:.1f} times and for 4×4 blocks "
-        f"{bsr / ours:.1f} times. Random 4×4 blocks, whose rows share their columns too, have {part:.0%} of what RBGP4 "
-        f"saves over single weights: {most} of the speed comes from rows that share a support."
+        f"{bsr / ours:.1f} times."
+    )
+    if single <= ours:
+        return said
+    part = (single - blocks) / (single - ours)
+    most = "most" if part > 0.5 else "not most"
+    return (
+        f"{said} Random 4×4 blocks, whose rows share their columns too, have {part:.0%} of what RBGP4 saves over "
+        f"single weights: {most} of the speed comes from rows that share a support."
     )
 
 
@@ -183,15 +173,8 @@ def costs(bench: BenchFile, sparsity: float, note: str = "") -> Figure:
     figure.legend(
         handles, [words for words, _ in IMPLS.values()], loc="outside lower center", ncols=3, fontsize=9
     )
-    _say(figure, note)
+    figures.heading(figure, note)
     return figure
-
-
-def _say(figure: Figure, note: str) -> None:
-    """A note above a figure, in as many lines as its width asks for."""
-    if note:
-        words = textwrap.fill(note, int(13 * figure.get_figwidth()))
-        figure.suptitle(words, x=0.01, ha="left", fontsize=9, fontweight="bold")
 
 
 def _batches(rows: Sequence[Mapping[str, Any]], unit: str) -> list[int]:

@@ -229,7 +229,8 @@ def rbgp_memory(root: Path) -> str:
         if not rows:
             raise ValueError("it has no memory")
         about = "MiB of numbers and indices, and resident at most during a pass beyond the libraries; a process each."
-        return f"{trimmed(['batch', 'zeros', *names.values()], rows)}\n\nVGG19. {about}"
+        table = trimmed(["batch", "zeros", *names.values()], rows)
+        return f"{table}\n\nVGG19. {about} {tables.machine(bench.machine)}."
 
     return written(root, "rbgp", text_of)
 
