@@ -398,8 +398,9 @@ def test_a_broken_transcript_is_one_clear_sentence(tmp_path: Path, transcript: s
 
 def test_broken_sound_is_one_clear_sentence(tmp_path: Path):
     cases = {
-        "empty": (b"", "19-198-0000.wav is no readable WAV file"),
-        "text": (b"hello, this is no sound", "is no readable WAV file"),
+        "empty": (b"", "19-198-0000.wav is no readable WAV file (it ends early)"),
+        "cut": (b"RIFF", "19-198-0000.wav is no readable WAV file (it ends early)"),
+        "text": (b"hello, this is no sound", "is no readable WAV file (file does not start with RIFF id)"),
     }
     for name, (data, message) in cases.items():
         folder = chapter(tmp_path / name, GOOD)

@@ -100,7 +100,7 @@ def _wav(path: Path) -> tuple[Tensor, int]:
             data, rate = sound.readframes(sound.getnframes()), sound.getframerate()
     except (OSError, EOFError, wave.Error) as error:
         raise LeandnnError(
-            f"{relative(path)} is no readable WAV file ({error or 'it ends early'})"
+            f"{relative(path)} is no readable WAV file ({str(error) or 'it ends early'})"
         ) from error
     if found != (1, 2):
         raise LeandnnError(
