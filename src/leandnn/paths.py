@@ -35,7 +35,6 @@ CHECKPOINTS = BUILD / "checkpoints"
 LOCKS = BUILD / "locks"
 NOTEBOOKS = ROOT / "notebooks"
 REFERENCE = ROOT / "reference"
-REPORTS = ROOT / "reports"
 PARAMS = ROOT / "params.yaml"
 CLAIMS = ROOT / "claims.yaml"
 
