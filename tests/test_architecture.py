@@ -16,7 +16,7 @@ LEVELS = [
     {"errors"},
     {"paths"},
     {"files"},
-    {"params", "runtime", "machine", "store"},
+    {"params", "runtime", "machine", "memory", "store"},
     {"kernels"},
     {"probe"},
     {"data", "models"},

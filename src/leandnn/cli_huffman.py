@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from leandnn.errors import LeandnnError
+from leandnn.files import unreadable
 
 Number = TypeVar("Number", int, float)
 
@@ -129,7 +130,8 @@ def classify(arguments: argparse.Namespace) -> int:
     """`leandnn huffman run`."""
     from tqdm import tqdm
 
-    from leandnn.huffman import execute, images, load, memory
+    from leandnn import memory
+    from leandnn.huffman import execute, images, load
     from leandnn.huffman.plan import Plan
     from leandnn.huffman.units import units
 
@@ -175,8 +177,9 @@ def inspect(arguments: argparse.Namespace) -> int:
 
 def make_plan(arguments: argparse.Namespace) -> int:
     """`leandnn huffman plan`."""
+    from leandnn import memory
     from leandnn.files import must_be_writable, write_json
-    from leandnn.huffman import Costs, load, memory, plan
+    from leandnn.huffman import Costs, load, plan
     from leandnn.huffman.costs import BATCHES
 
     _at_least_one(
@@ -233,7 +236,7 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except OSError as error:
-        raise LeandnnError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     except ValueError as error:
         raise LeandnnError(f"{path} is no JSON: {error}") from error
 

@@ -21,6 +21,11 @@ from leandnn.paths import relative
 _LEFTOVER_SECONDS = 3600.0  # a partial file this old belongs to nobody, though its PID may live again
 
 
+def unreadable(path: Path, error: OSError) -> LeandnnError:
+    """What to tell a person when a file of theirs cannot be read."""
+    return LeandnnError(f"{path} cannot be read: {error.strerror or error}")
+
+
 def unwritable(target: Path, error: OSError) -> LeandnnError:
     """What to tell a person when `target` cannot be written."""
     return LeandnnError(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from leandnn import memory
 from leandnn.bench import (
     huffman,
     huffman_decode,
@@ -18,7 +19,7 @@ from leandnn.bench import (
     huffman_targets,
 )
 from leandnn.errors import LeandnnError
-from leandnn.huffman import full_alexnet, memory
+from leandnn.huffman import full_alexnet
 from leandnn.huffman.compress import encode
 from leandnn.huffman.costs import Costs
 from leandnn.huffman.prune import layers

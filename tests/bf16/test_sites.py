@@ -208,6 +208,11 @@ def test_rows_are_summed_over_the_fields_left_out():
         report.by("layer")
 
 
+def test_an_empty_batch_is_refused():
+    with pytest.raises(ValueError, match=r"the batch is empty: an input has shape \(0, 4\), expected at least one"):
+        rounding_sites(nn.Linear(4, 4), torch.empty(0, 4))
+
+
 def test_the_table_names_what_it_has_and_leaves_out_empty_columns():
     report = rounding_sites(nn.Linear(4, 3), torch.randn(2, 4), Policy(weights=Format(4, 3)))
     head, _, row = report.to_markdown().splitlines()

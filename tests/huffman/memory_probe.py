@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from leandnn import memory
 from leandnn.bench import huffman_peers
-from leandnn.huffman import Costs, Plan, compress, load, memory, plan, score
+from leandnn.huffman import Costs, Plan, compress, load, plan, score
 
 SHAPE = (3, 96, 96)
 SIZES = (1, 2, 4, 8, 16)

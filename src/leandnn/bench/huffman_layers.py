@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from leandnn import machine
 from leandnn.bench import huffman_memory, huffman_peers
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.timing import Row, interleave, on_threads, row
 from leandnn.errors import LeandnnError
 from leandnn.huffman import quantise
 from leandnn.huffman.costs import kept_nbytes
@@ -145,18 +144,8 @@ def _check(what: str, found: Tensor, exact: Tensor, allowed: float) -> None:
         raise LeandnnError(f"{what} is wrong: {distance:.2g} away, expected at most {allowed:.2g}")
 
 
-@contextmanager
-def _thread_count(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _threaded(layer: nn.Module, x: Tensor, count: int) -> Tensor:
-    with _thread_count(count):
+    with on_threads(count):
         y: Tensor = layer(x)
         return y
 

@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from leandnn import memory
 from leandnn.errors import LeandnnError
-from leandnn.huffman import memory
 from leandnn.huffman.layers import HuffmanLinear, Workspace
 from leandnn.huffman.model import Compressed
 

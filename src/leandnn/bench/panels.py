@@ -7,8 +7,7 @@ ratio of rates is a ratio of times. FP32 X is feature-major (K × N), except in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from leandnn import runtime
 from leandnn.bench import panels_peers
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.timing import Row, interleave, on_threads, row
 from leandnn.blocksparse import Pattern
 from leandnn.errors import LeandnnError
 from leandnn.kernels import dispatch
@@ -134,16 +133,6 @@ class Bench:
         return [row("panels", case, name, threads, t, self.work, "Gflop") for name, t in times.items()]
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _on_path(call: Call, path: str) -> Call:
     def run() -> object:
         with dispatch.using(path):
@@ -204,7 +193,9 @@ def rows(quick: bool) -> list[Row]:
         ours = bench.ours()["leandnn"]
         paths = {f"leandnn.{path}": _on_path(ours, path) for path in dispatch.supported()[1:]}
         found += bench.rows({**paths, **bench.dense()}, REPEATS)
-        with _threads(2):  # more of them: now and then the system leaves both threads on one core for a while
+        with on_threads(
+            2
+        ):  # more of them: now and then the system leaves both threads on one core for a while
             found += bench.rows({"leandnn": ours, **bench.dense()}, 4 * REPEATS, threads=2)
         for narrow in (1, 8):
             found += _narrow(Case(m, k, narrow, 75.0, "rbgp4", "fp32", "forward"), REPEATS)

@@ -6,14 +6,13 @@ pass.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
+from leandnn import memory
 from leandnn.errors import LeandnnError
 
 MIB = 1 << 20
@@ -37,20 +36,6 @@ def measure(impl: str, batch: int, sparsity: float) -> dict[str, float]:
     return found
 
 
-def _resident(field: str) -> float:
-    """A field of /proc/self/status in MiB: VmRSS is resident now, VmHWM at most since the last reset."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) / 1024
-    raise LeandnnError(f"/proc/self/status has no {field}, expected Linux")
-
-
-def _give_back() -> None:
-    """Let the system have all that is free."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-
-
 def main(impl: str, batch: int, sparsity: float) -> None:
     """Measure in this process and print JSON."""
     import torch
@@ -66,8 +51,8 @@ def main(impl: str, batch: int, sparsity: float) -> None:
         # What the first pass of any net loads is not the net's.
         tiny = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
         rbgp_peers.onednn(tiny, x[:1])(x[:1])
-        _give_back()
-        before = _resident("VmRSS")
+        gc.collect()
+        before = memory.reset_peak()
         net: nn.Module
         if impl == "torch.dense":
             net = rbgp.dense("VGG19")
@@ -76,14 +61,14 @@ def main(impl: str, batch: int, sparsity: float) -> None:
         else:
             net = rbgp.sparse("VGG19", impl, sparsity)
         net(x)  # patterns are prepared at the first pass
-        _give_back()
-        Path("/proc/self/clear_refs").write_text("5")
+        gc.collect()
+        memory.reset_peak()
         net(x)
     numbers = [*net.parameters(), *net.buffers()]
     numbers += [m.packed for m in net.modules() if isinstance(m, rbgp_peers.OneDnnConv2d)]
     index = sum(m.pattern.index_nbytes for m in net.modules() if isinstance(m, Folded))
     weights = sum(t.numel() * t.element_size() for t in numbers) + index
-    print(json.dumps({"weights_mib": weights / MIB, "peak_mib": _resident("VmHWM") - before}))
+    print(json.dumps({"weights_mib": weights / MIB, "peak_mib": (memory.peak() - before) / MIB}))
 
 
 if __name__ == "__main__":

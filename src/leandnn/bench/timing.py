@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypedDict
 
+import torch
 from tqdm import tqdm
 
 
@@ -30,6 +32,17 @@ class Row(TypedDict):
     work: float
     unit: str
     rate: float
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Torch computes by `count` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def interleave(

@@ -56,7 +56,8 @@ def rounding_sites(
     places at each time step; their counts are added up.
 
     Raises what emulate raises, and ValueError for a policy that is none, a model with parts that torch.jit has
-    compiled (no rounding could be seen there), and a loss that is no scalar or that no gradient comes back from.
+    compiled (no rounding could be seen there), an empty batch, and a loss that is no scalar or that no gradient comes
+    back from.
     """
     policy = Policy.paper() if policy is None else policy
     if not isinstance(policy, Policy):
@@ -69,6 +70,9 @@ def rounding_sites(
     model = copy.deepcopy(model)
     parameters = list(model.parameters())
     args = _own(inputs) if type(inputs) is tuple else (_own(inputs),)
+    for x in args:
+        if isinstance(x, Tensor) and x.dim() and not x.shape[0]:
+            raise ValueError(f"the batch is empty: an input has shape {tuple(x.shape)}, expected at least one item")
     devices = sorted({p.device.index or 0 for p in parameters if p.is_cuda})
     with torch.random.fork_rng(devices), torch.enable_grad():
         master = _master(model, policy)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from leandnn import runtime
 from leandnn.errors import LeandnnError
+from leandnn.files import unreadable
 
 
 def load(path: Path, arch: str = "alexnet", classes: int = 1000) -> nn.Module:
@@ -65,7 +66,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise LeandnnError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LeandnnError(f"{path.name} is no state dict of tensors: {reason}") from error

@@ -27,7 +27,7 @@ PerLayer = float | Mapping[str, float] | Callable[[str, nn.Module], float | None
 Bits = int | Mapping[str, int] | Callable[[str, nn.Module], int | None] | None
 Retrain = Callable[[nn.Module, str], None]
 
-CONV_BITS, LINEAR_BITS = 8, 5  # Deep Compression's, for AlexNet
+CONV_BITS, LINEAR_BITS = 8, 5  # the kind that Deep Compression reports
 
 
 def compress(
@@ -93,7 +93,11 @@ def share_layers(model: nn.Module, bits: Bits = None, iterations: int = 100) -> 
     """Share the weights of all layers in place, to be trained further; arguments as of compress."""
     found = _layers(model)
     chosen = {name: CONV_BITS if isinstance(own, nn.Conv2d) else LINEAR_BITS for name, own in found.items()}
-    chosen |= {name: int(value) for name, value in _per_layer(found, bits).items()}
+    for name, value in _per_layer(found, bits).items():
+        with _named(name):
+            if value != int(value):
+                raise ValueError(f"bits is {value}, expected an integer")
+        chosen[name] = int(value)
     for name, layer in found.items():
         with _named(name):
             quantise.share(layer, chosen[name], iterations)
@@ -160,7 +164,7 @@ def _layers(model: nn.Module) -> dict[str, Layer]:
 
 def _per_layer(
     found: Mapping[str, nn.Module],
-    given: float | Mapping[str, float] | Callable[[str, nn.Module], float | None] | None,
+    given: PerLayer,
 ) -> dict[str, float]:
     """What is given for each layer; layers without a value are left out."""
     if given is None:

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from leandnn import memory
 from leandnn.errors import LeandnnError
-from leandnn.huffman import memory
 from leandnn.huffman.decoders import Decoder
 from leandnn.huffman.layers import HuffmanConv2d
 from leandnn.huffman.model import Compressed
@@ -81,7 +81,7 @@ class Costs:
         - progress: show a bar.
 
         Raises LeandnnError for a model that cannot be cut (units.py), a unit whose items depend on the batch, or a
-        system that does not count peaks of memory (memory.py).
+        system that does not count peaks of memory (leandnn/memory.py).
         """
         from tqdm import tqdm  # not for training on machines that have few libraries
 

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from leandnn.huffman.compress import prune_layers, share_layers
 from leandnn.huffman.prune import layers
 
-NAME = "AlexNet, structured weights"
 IMAGE = (3, 224, 224)
 CLASSES = 1000
 
-# Deep Compression's settings for AlexNet (arXiv 1510.00149, table 4), as recalled: totals verified, rows not.
+# Of the kind that Deep Compression reports for AlexNet (arXiv 1510.00149); of its numbers only the whole is verified.
 DENSITIES = {
     "features.0": 0.84,
     "features.3": 0.38,

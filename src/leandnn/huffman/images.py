@@ -16,6 +16,7 @@ from torch import Tensor
 
 from leandnn import runtime
 from leandnn.errors import LeandnnError
+from leandnn.files import unreadable
 
 # Of ImageNet's pixels, as torchvision normalises them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -107,7 +108,7 @@ def _batch(path: Path) -> Tensor:
             (found,) = tensors.values()
             described = f"{found.dtype} {tuple(found.shape)}"
     except OSError as error:
-        raise LeandnnError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     except (SafetensorError, ValueError, EOFError) as error:
         raise LeandnnError(f"{path.name} holds no array: {error}") from error
     if found is None or found.dtype != torch.float32 or found.dim() != 4 or len(found) == 0:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leandnn.errors import LeandnnError
+from leandnn.files import unreadable
 from leandnn.huffman import matrices, model, sections
 from leandnn.huffman.report import LayerReport, layer_report
 from leandnn.kernels.huffman.format import CodedError
@@ -40,6 +41,7 @@ class Findings:
 
     - nbytes: of the file. version: of the format, None where there is no header.
     - producer: the program that wrote it, "" where that cannot be read.
+    - traced: whether the file says what the net computes; else its model's code is needed to load it.
     - sections; layers: reports of the coded layers that could be decoded.
     - problems: sentences; none for a file that `load` takes.
     """
@@ -47,6 +49,7 @@ class Findings:
     nbytes: int
     version: int | None = None
     producer: str = ""
+    traced: bool = True
     sections: list[SectionState] = field(default_factory=list)
     layers: list[LayerReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -57,7 +60,7 @@ def inspect(path: Path) -> Findings:
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
-        raise LeandnnError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
     found = Findings(data.size)
     names: dict[int, str] = {}
     coded = 0
@@ -73,11 +76,10 @@ def inspect(path: Path) -> Findings:
             except CodedError as error:
                 found.problems.append(f"coded layer {names.get(coded, f'#{coded}')}: {error}")
             coded += 1
-    try:
-        model.load(path)
-    except LeandnnError as error:
-        # Of a net that torch.fx could not trace the file is whole, but not enough without the model's code.
-        if not found.problems and "load(path, into=model)" not in str(error):
+    if found.traced and not found.problems:
+        try:
+            model.load(path)
+        except LeandnnError as error:
             found.problems.append(str(error))
     return found
 
@@ -115,6 +117,7 @@ def _described(content: NDArray[np.uint8], found: Findings) -> dict[int, str]:
     try:
         meta: dict[str, Any] = json.loads(content.tobytes())
         found.producer = str(meta["producer"])
+        found.traced = meta["program"] is not None
         modules = meta["modules"].items()
         return {own["coded"]: str(name) for name, own in modules if type(own.get("coded")) is int}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:

@@ -101,13 +101,13 @@ class HuffmanLinear(HuffmanLayer):
 
         - batch: rows of x.
         - feature_major: x lies in memory feature by feature, as the result of another such layer does; else 64 of its
-          rows at a time are copied, and the next 64 while the copy before is still there.
+          rows at a time are copied.
 
         Where the reference serves (no compiled kernels), the whole matrix is decoded.
         """
         if ops.prepare(self.coded) is None:
             return 4 * self.coded.rows * self.coded.columns
-        copied = 0 if feature_major or batch == 1 else 4 * min(batch, 2 * ops.TILE) * self.coded.columns
+        copied = 0 if feature_major or batch == 1 else 4 * min(batch, ops.TILE) * self.coded.columns
         return self.scratch_nbytes + copied
 
     def forward(self, x: Tensor) -> Tensor:

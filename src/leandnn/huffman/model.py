@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import leandnn
 from leandnn.errors import LeandnnError
+from leandnn.files import unreadable
 from leandnn.huffman import matrices, program, sections, tracing
 from leandnn.huffman.layers import HuffmanConv2d, HuffmanLayer, HuffmanLinear, Workspace
 from leandnn.huffman.program import Program
@@ -158,7 +159,7 @@ def _bytes(path: Path, mmap: bool) -> NDArray[np.uint8]:
     except ValueError:  # an empty file cannot be mapped
         return np.zeros(0, np.uint8)
     except OSError as error:
-        raise LeandnnError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
 
 
 def _tensors(described: Mapping[str, Any], data: NDArray[np.uint8]) -> dict[str, Tensor]:

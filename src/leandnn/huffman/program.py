@@ -136,8 +136,8 @@ class Program(nn.Module):
         kinds = [step.kind for step in steps]
         if kinds.count("input") != 1 or kinds[-1:] != ["output"] or kinds.count("output") != 1:
             raise LeandnnError("a program has one input and ends with its one output, this one does not")
+        tables = {"module": list(modules), "function": list(FUNCTIONS), "method": list(METHODS)}
         for number, step in enumerate(steps):
-            tables = {"module": list(modules), "function": list(FUNCTIONS), "method": list(METHODS)}
             known = tables.get(step.kind, [step.name])
             if step.kind not in ("input", "module", "function", "method", "output") or step.name not in known:
                 raise LeandnnError(f"step {number} calls the {step.kind} {step.name!r}, which does not exist")
@@ -150,8 +150,12 @@ class Program(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         """Run the steps."""
-        results: list[Any] = [None] * len(self.steps)
-        for number, step in enumerate(self.steps):
+        return self._run([None] * len(self.steps), 0, x)
+
+    def _run(self, results: list[Any], begin: int, x: torch.Tensor) -> Any:
+        """The last of `results`, whose steps are run from `begin` on; each goes when no later step needs it."""
+        for number in range(begin, len(results)):
+            step = self.steps[number]
             results[number] = self.run_step(step, results, x)
             for ref in refs((step.args, step.kwargs)):
                 if self._last[ref.step] == number:
@@ -192,13 +196,7 @@ class Program(nn.Module):
         def call(x: torch.Tensor) -> Any:
             results: list[Any] = [None] * (end + 1)
             results[begin] = x
-            for number in range(begin + 1, end + 1):
-                step = self.steps[number]
-                results[number] = self.run_step(step, results, x)
-                for ref in refs((step.args, step.kwargs)):
-                    if self._last[ref.step] == number:
-                        results[ref.step] = None
-            return results[end]
+            return self._run(results, begin + 1, x)
 
         return call
 

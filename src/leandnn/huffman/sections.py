@@ -20,10 +20,10 @@ MAGIC = b"\x89LHUF\r\n\x1a"
 VERSION = 1
 META, TENSORS, CODED = 1, 2, 3
 ALIGNMENT = 64
-HEADER = struct.Struct(
-    "<8sIIQII"
-)  # magic, version, sections, file size, zero, CRC32C of the rest and the table
-ENTRY = struct.Struct("<IIQQQ")  # kind, CRC32C, offset, length, zero
+# Magic, version, number of sections, size of the file, zero, CRC32C of the rest and the table.
+HEADER = struct.Struct("<8sIIQII")
+# Kind, CRC32C, offset, length, zero.
+ENTRY = struct.Struct("<IIQQQ")
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,8 +47,7 @@ def _frames(runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> tuple[pd.
         facts = {"arm": run["arm"], "seed": run["seed"]}
         further = {key: run[key] for key in ("steps", "parameters", "failure")}
         finals.append({**facts, **run["metrics"], **further})
-        own = pd.DataFrame(facts, index=history.index)
-        histories.append(pd.concat([history.drop(columns=list(facts), errors="ignore"), own], axis=1))
+        histories.append(history.copy().assign(**facts))  # a copy: one with many columns comes in pieces
     final = pd.DataFrame(finals).sort_values(["arm", "seed"], ignore_index=True)
     return final, pd.concat(histories, ignore_index=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from leandnn.report import tables
 from leandnn.report.benchfile import BenchFile
-from leandnn.report.tables_nets import Target, target_table
+from leandnn.report.tables_rbgp import Target, target_table
 from leandnn.report.tables_speed import provenance, shape, trimmed, written
 
 # What the project asked: shares of RBGP4's rate, times of CSR's, seconds of pruning; as in bench/hbsnn.py.

@@ -14,6 +14,7 @@ from leandnn.kernels.huffman.format import (
     NARROW_SYMBOLS,
     STREAMS,
     Coded,
+    is_narrow,
     stream_groups,
 )
 
@@ -103,10 +104,7 @@ def from_slots(
         for lengths in (advance_lengths, weight_lengths)
     ]
     if layout == "lanes":
-        narrow = all(
-            own.size <= NARROW_SYMBOLS and int(own.max()) <= 8 for own in (advance_lengths, weight_lengths)
-        )
-        offsets, data = _lanes(slots, tables, narrow)
+        offsets, data = _lanes(slots, tables, is_narrow(advance_lengths, weight_lengths))
     else:
         offsets, data = _streams(slots, tables, counts)
     return Coded(

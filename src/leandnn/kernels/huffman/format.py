@@ -125,9 +125,8 @@ class Coded:
 
     @property
     def narrow(self) -> bool:
-        """Whether both codes have at most 32 symbols and 8 bits, so that a slot takes at most 16 bits."""
-        lengths = self.advance_lengths, self.weight_lengths
-        return all(own.size <= NARROW_SYMBOLS and int(own.max()) <= NARROW_BITS for own in lengths)
+        """Whether a slot takes at most 16 bits; see is_narrow."""
+        return is_narrow(self.advance_lengths, self.weight_lengths)
 
     @functools.cached_property
     def slots(self) -> int:
@@ -165,6 +164,11 @@ class Coded:
             self.data,
         )
         return sum(array.nbytes for array in arrays)
+
+
+def is_narrow(*lengths: NDArray[np.uint8]) -> bool:
+    """Whether codes of these word lengths have at most 32 symbols and 8 bits each, so that a slot takes 16 at most."""
+    return all(own.size <= NARROW_SYMBOLS and int(own.max()) <= NARROW_BITS for own in lengths)
 
 
 def stream_groups(counts: NDArray[np.unsignedinteger]) -> Ints:

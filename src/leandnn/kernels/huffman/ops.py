@@ -142,8 +142,8 @@ def to_csr(coded: Coded) -> Tensor:
     return torch.sparse_csr_tensor(rows, columns, values, coded.shape, check_invariants=False)
 
 
-def linear(coded: Coded, x: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-    """Relu(x · Wᵀ + bias) with the coded matrix W, float32, on the CPU; W is decoded in small pieces only.
+def linear(coded: Coded, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """X · Wᵀ + bias with the coded matrix W, float32, on the CPU; W is decoded in small pieces only.
 
     - x: (…, columns). bias: (rows,) or None.
 
@@ -165,8 +165,7 @@ def linear(coded: Coded, x: Tensor, bias: Tensor | None = None, relu: bool = Fal
     own = prepare(coded)
     with torch.no_grad():
         if own is None:
-            y = F.linear(x, torch.from_numpy(reference.dense(coded)), bias)
-            return y.relu_() if relu else y
+            return F.linear(x, torch.from_numpy(reference.dense(coded)), bias)
         tokens = x.reshape(-1, coded.columns)
         y = torch.empty((coded.rows, tokens.shape[0]))
         if bias is not None:
@@ -181,8 +180,8 @@ def linear(coded: Coded, x: Tensor, bias: Tensor | None = None, relu: bool = Fal
                 y=y[:, begin:].data_ptr(),
                 y_ld=y.shape[1],
                 bias=0 if bias is None else bias.data_ptr(),
-                relu=relu,
             )
+            del part  # before the next one is made
         return y.t().reshape(*x.shape[:-1], coded.rows)
 
 

@@ -90,14 +90,14 @@ void bind_huffman(nb::module_ &m) {
           nb::arg("columns"), nb::arg("values"), nb::arg("threads"))
       .def(
           "product",
-          [](const Coded &self, uintptr_t x, long x_ld, long n, uintptr_t y, long y_ld, uintptr_t bias, bool relu,
+          [](const Coded &self, uintptr_t x, long x_ld, long n, uintptr_t y, long y_ld, uintptr_t bias,
              int threads) {
             nb::gil_scoped_release release;
             self.product(reinterpret_cast<const float *>(x), x_ld, n, reinterpret_cast<float *>(y), y_ld,
-                         reinterpret_cast<const float *>(bias), relu, threads);
+                         reinterpret_cast<const float *>(bias), threads);
           },
           nb::arg("x"), nb::arg("x_ld"), nb::arg("n"), nb::arg("y"), nb::arg("y_ld"), nb::arg("bias"),
-          nb::arg("relu"), nb::arg("threads"));
+          nb::arg("threads"));
 }
 
 }  // namespace leandnn

@@ -42,9 +42,8 @@ class Coded {
   void dense(float *out, int threads) const;
   // Column and value of each slot, row by row, fillers as zeros: with the running sum of counts a CSR matrix.
   void compressed_rows(int32_t *columns, float *values, int threads) const;
-  // y = relu(W · x + bias) for n columns: x[column * x_ld + j], y[row * y_ld + j]; bias may be null.
-  void product(const float *x, long x_ld, long n, float *y, long y_ld, const float *bias, bool relu,
-               int threads) const;
+  // y = W · x + bias for n columns: x[column * x_ld + j], y[row * y_ld + j]; bias may be null.
+  void product(const float *x, long x_ld, long n, float *y, long y_ld, const float *bias, int threads) const;
 
   // Bytes of the tables made here, and of what each thread computes in.
   long table_bytes() const;
@@ -61,8 +60,7 @@ class Coded {
   void must_be_inside(uint64_t column) const;
   std::vector<long> begins() const;
   uint32_t count(long row) const;
-  void tile(long group, const float *x, long x_ld, int width, float *y, long y_ld, const float *bias,
-            bool relu) const;
+  void tile(long group, const float *x, long x_ld, int width, float *y, long y_ld, const float *bias) const;
 
   CodedArrays a_;
   std::unique_ptr<HuffmanMatrix> matrix_;

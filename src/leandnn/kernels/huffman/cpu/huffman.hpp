@@ -9,7 +9,7 @@ enum {
   HUFFMAN_STREAMS = 4,
   HUFFMAN_LONGEST = 11,       // bits of a code word at most
   HUFFMAN_TABLE = 1 << 11,    // entries of a table by the next 11 bits
-  HUFFMAN_STRIDE = 144,       // from one step to the next in a block: no power of two, else all lie in the same cache sets
+  HUFFMAN_STRIDE = 144,       // from one step to the next in a block; powers of two lie in the same cache sets
   HUFFMAN_BLOCK = 24,         // steps that are decoded before they are multiplied, at most
   HUFFMAN_SPARE_WORDS = 32,   // words that a decoder may read past those it takes
   HUFFMAN_TILE = 64,          // columns of x that are multiplied at once
@@ -48,8 +48,8 @@ struct HuffmanLanes {
 // HUFFMAN_SPARE_WORDS more, can be read. What is written for lanes that are not active is nobody's, but
 // columns within the limit.
 struct HuffmanKernels {
-  // Steps lie HUFFMAN_STRIDE apart: columns[step][place] = min(advanced, limit - step) after it, values[step][place]. `limit` is the last column
-  // less the steps done before. `advanced` stays what it was when a lane ended.
+  // Steps lie HUFFMAN_STRIDE apart: columns[step][place] = min(advanced, limit - step) after it, values[step][place].
+  // `limit` is the last column less the steps done before. `advanced` stays what it was when a lane ended.
   void (*segment)(const HuffmanMatrix *, HuffmanLanes *, int steps, const uint8_t *active, uint32_t limit,
                   uint32_t *columns, float *values);
   // out[step][i]: of lanes 2i and 2i + 1 the advances, then the weights: four bytes.

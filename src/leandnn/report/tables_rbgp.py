@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from leandnn.report import benchfile, tables
+from leandnn.report import tables
 from leandnn.report.benchfile import BenchFile, Row
 from leandnn.report.tables_speed import provenance, times_faster, trimmed, written
 
@@ -118,21 +118,18 @@ def rbgp(root: Path) -> str:
             "norms folded in the sparse nets and oneDNN's. Memory: beyond the libraries, dense in torch → RBGP4."
         )
         table = trimmed([*head, "peak MiB"], rows)
-        return f"{table}\n\n{provenance(bench, about)}\n\n{target_table(_targets(root, bench))}"
+        return f"{table}\n\n{provenance(bench, about)}\n\n{target_table(_targets(bench))}"
 
     return written(root, "rbgp", text_of)
 
 
-def _targets(root: Path, bench: BenchFile) -> list[Target]:
+def _targets(bench: BenchFile) -> list[Target]:
     found = []
-    beside = _hbsnn_beside(root, bench)
     for sparsity, least in LAYER_TARGETS.items():
         wide = [c for c in _layers(bench) if c["sparsity"] == sparsity and c["channels"] >= WIDE]
         asked = f"layers of ≥ {WIDE} channels, {sparsity:g} % zeros: ≥ {least:g} × torch's dense layer"
         measured = [ratio for case in wide if (ratio := _against(bench, case, "torch.conv2d")) is not None]
         found.append(Target(asked, measured, least))
-        if warm := [ratio for case in wide if (ratio := _warm(beside, case)) is not None]:
-            found.append(Target("the same of VGG19, after another sparse layer (`bench hbsnn`)", warm, least))
     nets = [case for case in _net_cases(bench) if case["net"] == "VGG19"]
     last = [case for case in nets if (case["batch"], case["sparsity"]) == (128, 87.5)]
     for asked, cases, least in (
@@ -144,36 +141,15 @@ def _targets(root: Path, bench: BenchFile) -> list[Target]:
     return found
 
 
-def _hbsnn_beside(root: Path, bench: BenchFile) -> BenchFile | None:
-    """The bench `hbsnn` of the same machine; None where there is none that can be read."""
-    path = root / "reference" / str(bench.machine.get("name")) / "bench-hbsnn.json"
-    try:
-        return benchfile.read(path)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _warm(beside: BenchFile | None, case: dict[str, Any]) -> float | None:
-    """RBGP4 against torch's dense layer where the call before it was a sparse layer's, on the same input."""
-    if beside is None or not case.get("VGG19"):
-        return None
-    own = {"what": "layer", "net": "VGG19", "batch": case["batch"], "sparsity": case["sparsity"]}
-    own["size"] = case["layer"].replace(" 3×3 on ", " at ")
-    ours = beside.row("leandnn", **own, pattern="rbgp4")
-    dense = beside.row("torch.dense", **own, pattern="dense")
-    return None if ours is None or dense is None else float(dense["median_s"] / ours["median_s"])
-
-
 def rbgp_layers(root: Path) -> str:
     """Every convolution of the nets but the first, dense and sparse in libraries' and our kernels."""
 
     def text_of(bench: BenchFile) -> str:
-        beside, rows = _hbsnn_beside(root, bench), []
+        rows = []
         for case in _layers(bench):
             ours, ratio = bench.rate("leandnn", **case), _against(bench, case, "torch.conv2d")
             least = LAYER_TARGETS.get(case["sparsity"]) if case["channels"] >= WIDE else None
             verdict = "" if least is None or ratio is None else "reached" if ratio >= least else "**missed**"
-            warm = _warm(beside, case)
             rows.append(
                 [
                     case["layer"],
@@ -182,7 +158,6 @@ def rbgp_layers(root: Path) -> str:
                     *(_ms(bench.row(impl, **case)) for impl in (*DENSE_LAYERS, *SPARSE_LAYERS)),
                     _ms(bench.row("leandnn", **case)),
                     times_faster(ours, bench.rate("torch.conv2d", **case)),
-                    "–" if warm is None else f"{warm:.2f}",
                     "" if least is None else f"{least:g}: {verdict}",
                 ]
             )
@@ -194,11 +169,10 @@ def rbgp_layers(root: Path) -> str:
             *DENSE_LAYERS.values(),
             *SPARSE_LAYERS.values(),
         ]
-        head += ["**RBGP4**", "× torch", "the same, warm", "target"]
+        head += ["**RBGP4**", "× torch", "target"]
         about = (
-            "One thread, FP32, batch 16. The implementations of a layer take turns in a fixed order: RBGP4 finds the "
-            "caches as oneDNN's dense layer leaves them, 4×4 blocks of ours as RBGP4 does, with the same input. Warm: "
-            "in the bench `hbsnn` RBGP4 follows another sparse layer, too; patterns are compared fairly there."
+            "One thread, FP32, batch 16. The implementations of a layer take turns, in an order that changes from one "
+            "round to the next."
         )
         return f"{trimmed(head, rows)}\n\n{provenance(bench, about)}"
 
