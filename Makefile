@@ -38,7 +38,7 @@ smoke:
 	@cd "$(ROOT)" && tools/setup && tools/smoke
 
 lab:
-	@cd "$(ROOT)" && tools/setup && jupyter lab notebooks/00_tour.ipynb
+	@cd "$(ROOT)" && tools/setup && jupyter lab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/00_tour.ipynb
 
 bench:
 	@cd "$(ROOT)" && tools/setup && for name in train-step rounding panels sparse-step rbgp hbsnn autosparse huffman; do leandnn bench $$name --reference; done

@@ -14,6 +14,7 @@ import nbformat
 import psutil
 import pytest
 
+from leandnn import cli, cli_train
 from leandnn.report import notebooks
 
 SENTENCE = "leandnn: stopped; run the same command again to go on from here"
@@ -45,6 +46,18 @@ def interrupt(repository: Path, arguments: list[str], ready: Callable[[], bool])
     psutil.wait_procs(children, timeout=5)
     assert not [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]
     return errors
+
+
+def test_who_began_afresh_is_told_not_to_do_so_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_train, "train", interrupted)
+    assert cli.main(["train", "bf16", "vision", "--fresh"]) == 130
+    sentence = "leandnn: stopped; run the same command again, without --fresh, to go on from here\n"
+    assert capsys.readouterr().err == sentence
 
 
 @pytest.mark.slow

@@ -99,3 +99,10 @@ def test_a_comparison_that_distils_nothing_refuses_its_terms():
     arguments = cli._parser().parse_args(["train", "bf16", "vision", "--temperature", "2"])
     with pytest.raises(LeandnnError, match="--temperature is 2, but bf16/vision distils nothing"):
         cli_train._budget(arguments)
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(
+        LeandnnError, match=r"device is 'cuda:99', but torch finds \d+ GPUs here, expected one of them"
+    ):
+        cli_train._device("cuda:99")

@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("bench", help="measure speed against peers")
     add.add_argument("name", help="e.g. train-step")
-    add.add_argument("--quick", action="store_true", help="fewer repeats: under 40 seconds")
+    add.add_argument("--quick", action="store_true", help="fewer repeats and cases, to see that it works")
     add.add_argument("--json", type=Path, dest="file", help="write the rows to this file")
     add.add_argument(
         "--reference", action="store_true", help="write them to reference/<machine>/bench-NAME.json"
@@ -129,7 +129,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"leandnn: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("leandnn: stopped; run the same command again to go on from here", file=sys.stderr)
+        again = "the same command again"
+        if getattr(arguments, "fresh", False):
+            again += ", without --fresh,"
+        print(f"leandnn: stopped; run {again} to go on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe, e.g. head, has left
         sys.stderr.close()
@@ -207,7 +210,7 @@ def _site(arguments: argparse.Namespace) -> int:
     from leandnn.report import site
 
     index = site.build() / "index.html"
-    print(paths.relative(index))
+    print(index)
     if arguments.open:
         import webbrowser
 

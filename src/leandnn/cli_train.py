@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
-from leandnn import paths
+from leandnn import machine, paths
 from leandnn.errors import LeandnnError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def _positive(name: str, value: int | None) -> None:
 def _device(name: str) -> None:
     if re.fullmatch(r"cpu|cuda(:\d+)?", name) is None:
         raise LeandnnError(f"device is {name!r}, expected cpu, cuda or cuda:N")
+    machine.must_have(name)
 
 
 def _budget(arguments: argparse.Namespace) -> tuple[TrainBudget, int]:

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from leandnn.errors import LeandnnError
+
 LIBRARIES = ("torch", "torchvision", "numpy", "leandnn")
 
 
@@ -55,6 +57,18 @@ def gpu_names() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+
+
+def must_have(device: str) -> None:
+    """LeandnnError for a GPU ("cuda" or "cuda:N") that torch does not find."""
+    if device.startswith("cuda"):
+        import torch
+
+        found = torch.cuda.device_count()
+        if int(device.partition(":")[2] or 0) >= found:
+            raise LeandnnError(
+                f"device is {device!r}, but torch finds {found} GPUs here, expected one of them, or cpu"
+            )
 
 
 def instruction_sets() -> list[str]:

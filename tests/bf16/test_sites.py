@@ -209,7 +209,9 @@ def test_rows_are_summed_over_the_fields_left_out():
 
 
 def test_an_empty_batch_is_refused():
-    with pytest.raises(ValueError, match=r"the batch is empty: an input has shape \(0, 4\), expected at least one"):
+    with pytest.raises(
+        ValueError, match=r"the batch is empty: an input has shape \(0, 4\), expected at least one"
+    ):
         rounding_sites(nn.Linear(4, 4), torch.empty(0, 4))
 
 

@@ -72,7 +72,9 @@ def rounding_sites(
     args = _own(inputs) if type(inputs) is tuple else (_own(inputs),)
     for x in args:
         if isinstance(x, Tensor) and x.dim() and not x.shape[0]:
-            raise ValueError(f"the batch is empty: an input has shape {tuple(x.shape)}, expected at least one item")
+            raise ValueError(
+                f"the batch is empty: an input has shape {tuple(x.shape)}, expected at least one item"
+            )
     devices = sorted({p.device.index or 0 for p in parameters if p.is_cuda})
     with torch.random.fork_rng(devices), torch.enable_grad():
         master = _master(model, policy)
