@@ -87,7 +87,9 @@ class Autosparse:
     methods_90: TrainBudget | None = None
     topk: TrainBudget | None = None
     mobilenet: TrainBudget | None = None
+    mobilenet_90: TrainBudget | None = None
     bottleneck: TrainBudget | None = None
+    bottleneck_90: TrainBudget | None = None
     variants: TrainBudget | None = None
     requested: TrainBudget | None = None
     resnet50: TrainBudget | None = None

@@ -200,16 +200,19 @@ def _comparison(
     return Comparison("autosparse", name, arms, own, data=("cifar10",), code=CODE)
 
 
+_THREE = ("str", "mest-uniform", "autosparse")
 _OTHERS = ("gmp", "rigl-erk", "rigl-uniform", "topkast")
 COMPARISONS = {
     comparison.name: comparison
     for comparison in (
-        _comparison("methods", ("str", "mest-uniform", "autosparse")),
+        _comparison("methods", _THREE),
         _comparison("others", _OTHERS),
-        _comparison("methods_90", ("str", "mest-uniform", "autosparse", *_OTHERS), sparsity=0.9),
+        _comparison("methods_90", (*_THREE, *_OTHERS), sparsity=0.9),
         _comparison("topk", ("topk", "topk-annealed", "topk-zero", "topk-straight")),
         _comparison("mobilenet", ("str", "autosparse", "dense"), net=MOBILENET, sparsity=0.75),
-        _comparison("bottleneck", ("str", "mest-uniform", "autosparse", "dense"), net=RESNET),
+        _comparison("mobilenet_90", _THREE, net=MOBILENET, sparsity=0.9),
+        _comparison("bottleneck", (*_THREE, "dense"), net=RESNET),
+        _comparison("bottleneck_90", _THREE, net=RESNET, sparsity=0.9),
         _comparison("variants", tuple(VARIANTS)),
         _comparison(
             "requested",

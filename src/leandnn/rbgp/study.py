@@ -142,15 +142,22 @@ CODE = tuple(
         - {"kernels/panels/format.py"}  # within kernels/panels
     )
 )
-SWEEP = tuple(
-    f"{pattern}_{percent}"
-    for percent in PERCENT
-    for pattern in ("rbgp4", *nets.RANDOM)
-    if (pattern, percent) != ("rbgp4", "87")  # that is "patterns"
+PRUNED = ("unstructured", "block4x4")
+SWEEP = (
+    *(f"{pattern}_50" for pattern in (*PRUNED, "block8x8", "block16x16")),  # blocksparse/study.py has the others
+    *(
+        f"{pattern}_{percent}"
+        for percent in PERCENT
+        for pattern in ("rbgp4", *nets.RANDOM)
+        if (pattern, percent) != ("rbgp4", "87")  # that is "patterns"
+    ),
 )
 # For nets that no other paper's study has.
 ARMS = ("dense", "unstructured_87", "block4x4_87", "rbgp4_87")
-WIDE_ARMS = ("dense", "unstructured_87", "block4x4_87", *(f"rbgp4_{percent}" for percent in PERCENT))
+WIDE_ARMS = (
+    "dense",
+    *(f"{pattern}_{percent}" for percent in PERCENT for pattern in ("rbgp4", *PRUNED, *nets.RANDOM)),
+)
 
 
 def _comparison(name: str, arms: tuple[str, ...], make: Callable[..., Trial]) -> Comparison:
