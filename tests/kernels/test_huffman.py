@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,3 +103,23 @@ def test_what_was_coded_comes_back(layout, index_bits, rows, columns, density, v
     symbols = random.integers(1, values, (rows, columns)) * (random.random((rows, columns)) < density)
     coded = encode(symbols.astype(np.uint8), codebook, layout=layout, index_bits=index_bits)
     assert np.array_equal(reference.dense(coded), codebook[symbols])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 5, 8, 15, 16, 31, 64, 70])
+def test_products_on_all_paths(layout: str, batch: int):
+    """Against float64, with rows that end at different places, and empty ones."""
+    random = np.random.default_rng(batch)
+    symbols = random.integers(1, 32, (200, 900)) * (random.random((200, 900)) < random.random((200, 1)) / 4)
+    symbols[[3, 150]] = 0
+    codebook = np.concatenate([[0], random.normal(size=31)]).astype(np.float32)
+    coded = encode(symbols.astype(np.uint8), codebook, layout=layout)
+    x = torch.from_numpy(random.normal(size=(batch, 900)).astype(np.float32))
+    bias, w = torch.arange(200.0), torch.from_numpy(codebook[symbols]).double()
+    exact, size = x.double() @ w.t() + bias, x.double().abs() @ w.abs().t() + bias
+    padded = torch.cat([x, x]).t().contiguous().t()[:batch]  # feature by feature, columns further apart
+    for path in dispatch.supported():
+        with dispatch.using(path):
+            for given_x in (x, x.t().contiguous().t(), padded):
+                error = (ops.linear(coded, given_x, bias).double() - exact).abs()
+                assert (error <= 900 * 2.0**-24 * size).all(), path

@@ -151,8 +151,8 @@ def linear(coded: Coded, x: Tensor, bias: Tensor | None = None) -> Tensor:
     x laid out like that is multiplied as it is; another is copied, at most 64 rows at a time. W is decoded once
     for each 64 rows of x.
 
-    A weight of zero takes no part, as in any sparse product: 0 · ∞ is not computed. No gradient is recorded. Raises
-    CodedError for broken streams and ValueError for another x or bias.
+    Weights of zero take no part, but fillers do: where x is not finite, the result at zeros is not defined. No gradient
+    is recorded. Raises CodedError for broken streams and ValueError for another x or bias.
     """
     if x.dtype != torch.float32 or not x.is_cpu or x.dim() == 0 or x.shape[-1] != coded.columns:
         raise ValueError(

@@ -54,11 +54,14 @@ struct HuffmanKernels {
                   uint32_t *columns, float *values);
   // out[step][i]: of lanes 2i and 2i + 1 the advances, then the weights: four bytes.
   void (*symbols)(const HuffmanMatrix *, HuffmanLanes *, int steps, const uint8_t *active, uint8_t *out);
-  // sums[place] += sum over steps of value · x[column + step].
+  // Of all lanes: sums[place] += sum over steps of value · x[column + step].
   void (*dot)(const uint32_t *columns, const float *values, int steps, const float *x, float *sums);
-  // y[j] += sum over steps of a lane's value · x[(column + step) * ld + j], j < width <= HUFFMAN_TILE.
-  void (*multiply)(const uint32_t *columns, const float *values, int steps, const float *x, long ld, int width,
-                   float *y);
+  // The same for four columns: sums[4 * place + j] += … x[(column + step) * 4 + j]. Null where `multiply` is as fast.
+  void (*four)(const uint32_t *columns, const float *values, int steps, const float *x, float *sums);
+  // Of a lane's steps: y[place][j] += sum of value · x[(column + step) * ld + j], j < width <= HUFFMAN_TILE. The first
+  // lane without steps ends the list.
+  void (*multiply)(const uint32_t *columns, const float *values, const int *steps, const float *x, long ld, int width,
+                   float *const *y);
   // Four bit strings of n symbols (the last of fewer) one after another into out; 0, or 1 if one is too short or long.
   int (*streams)(const HuffmanTable *, const uint8_t *data, const uint32_t *offsets, long n, uint8_t *out);
   // A row's slots: y[j] += sum of codebook[weight] · x[column * ld + j]; 0, or 1 if a column is out of range.

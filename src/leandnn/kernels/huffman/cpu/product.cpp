@@ -21,36 +21,28 @@ void Coded::tile(long group, const float *x, long x_ld, int width, float *y, lon
   }
   const long first = group * lanes_of, rows = std::min<long>(lanes_of, a_.rows - first);
   const int32_t *order = order_.data() + first;
-  Values block;
-  if (width == 1 && x_ld == 1) {
-    alignas(64) float sums[lanes_of] = {};
-    each_block(group, block, [&](uint32_t from, const int *steps) {
-      float before[lanes_of];
-      std::copy_n(sums, lanes_of, before);
-      huffman_kernels->dot(block.columns, block.values, steps[0], x + from, sums);
-      // Lanes that end within the block are summed up on their own: what lies behind their end is nobody's.
-      for (int lane = lanes_of - 1; steps[lane] < steps[0]; --lane) {
-        const int place = huffman_place(lane);
-        sums[place] = before[place];
-        for (int step = 0; step < steps[lane]; ++step) {
-          const int i = step * stride_of + place;
-          sums[place] += block.values[i] * x[from + block.columns[i] + static_cast<uint32_t>(step)];
-        }
-      }
-    });
-    for (int lane = 0; lane < rows; ++lane) {
-      y[order[lane] * y_ld] = sums[huffman_place(lane)] + (bias ? bias[order[lane]] : 0.0f);
-    }
-    return;
+  // Of few columns the sums of all lanes lie side by side, so that one instruction adds to several.
+  decltype(HuffmanKernels::dot) few = nullptr;
+  if (x_ld == width && width == 1) few = huffman_kernels->dot;
+  if (x_ld == width && width == 4) few = huffman_kernels->four;
+  alignas(64) float sums[4 * lanes_of] = {};
+  float *to[lanes_of];
+  for (int lane = 0; lane < rows; ++lane) {
+    const int place = huffman_place(lane);
+    to[place] = few ? sums + width * place : begin(order[lane]);
   }
-  for (long lane = 0; lane < rows; ++lane) begin(order[lane]);
+  Values block;
   each_block(group, block, [&](uint32_t from, const int *steps) {
-    for (int lane = 0; steps[lane] > 0; ++lane) {
-      const int place = huffman_place(lane);
-      huffman_kernels->multiply(block.columns + place, block.values + place, steps[lane], x + from * x_ld, x_ld, width,
-                        y + order[lane] * y_ld);
-    }
+    const float *part = x + from * x_ld;
+    if (few && steps[lanes_of - 1] == steps[0])
+      few(block.columns, block.values, steps[0], part, sums);
+    else
+      huffman_kernels->multiply(block.columns, block.values, steps, part, x_ld, width, to);
   });
+  for (int lane = 0; few && lane < rows; ++lane) {
+    float *row = begin(order[lane]);
+    for (int j = 0; j < width; ++j) row[j] += to[huffman_place(lane)][j];
+  }
 }
 
 void Coded::product(const float *x, long x_ld, long n, float *y, long y_ld, const float *bias, int threads) const {
