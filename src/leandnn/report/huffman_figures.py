@@ -88,7 +88,7 @@ def waterfall(sizes: pd.DataFrame, names: Mapping[str, str], note: str = "") -> 
         )
     # From zero: the length of a bar on a logarithmic axis says nothing.
     left.set_xlim(0, 1.4 * totals.max())
-    left.xaxis.set_major_formatter("{x:,.0f}")
+    left.locator_params(axis="x", nbins=4)
     left.set_yticks(
         range(len(SIZES)), [words.replace(": ", ":\n").replace(", rel", ",\nrel") for words in SIZES.values()]
     )
