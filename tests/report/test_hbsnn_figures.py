@@ -169,7 +169,7 @@ def test_the_pareto_figure_has_a_panel_a_time_and_the_front():
     for ax, expected in zip(figure.axes, ([1.0, 2.0], [4.0]), strict=True):
         front = next(line for line in ax.lines if line.get_label() == "Pareto front")
         assert front.get_xdata().tolist() == pytest.approx(expected)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["pruned layers", "net"]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["pruned layers", "whole net"]
     assert "8 images" in figure.axes[0].get_xlabel()
 
 
