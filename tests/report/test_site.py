@@ -362,3 +362,13 @@ def test_docstrings_become_restructured_text():
     assert translate(["Like this:", "", "    y = `f`(x)", "", "    z = y", "", "End."]) == [
         "Like this:", "", "::", "", "    y = `f`(x)", "", "    z = y", "", "End.",
     ]  # fmt: skip
+
+
+def test_the_landing_page_shows_the_chosen_figure_of_each_paper_and_its_first_without_it():
+    results = claims.compute(ROOT)
+    names = {figure.name for figure in site_figures.gallery(ROOT)}
+    assert set(site_figures.LANDING.values()) <= names
+    figures = [site_figures.Figure(f"{paper}-{end}", "n", "c") for paper in ("rbgp", "bf16") for end in "ab"]
+    figures.append(site_figures.Figure("bf16-pairs", "n", "c"))
+    shown = re.findall(r"figures/(.*)\.svg", site_figures.landing_figures(results, figures))
+    assert shown == ["bf16-pairs", "rbgp-a"]
