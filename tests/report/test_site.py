@@ -114,6 +114,16 @@ def test_the_landing_page_has_each_claim_with_its_verdicts(browser, address: str
 
 
 @pytest.mark.slow
+def test_the_claims_of_the_tour_fit_the_page(browser, address: str):
+    with tool.opened(browser, address, width=1280) as (page, _):
+        page.goto(address + "notebooks/00_tour.html")
+        boxes = page.evaluate(
+            "[...document.querySelectorAll('.cell_output .table-wrapper')].map(e => [e.scrollWidth, e.clientWidth])"
+        )
+        assert boxes and all(needed <= there for needed, there in boxes)
+
+
+@pytest.mark.slow
 def test_formulas_are_drawn_by_the_browser_in_the_font_that_comes_along(browser, address: str):
     with tool.opened(browser, address) as (page, _):
         page.goto(address + "method.html")
