@@ -60,6 +60,7 @@ def test_the_first_point_is_the_mean_of_the_seeds_at_the_least_share():
         for epoch in (1, 2, 3)
     ])  # fmt: skip
     final = pd.DataFrame({"arm": ["autosparse"], "seed": [0], "steps": [30]})
-    found = tables.first(final, history, ("autosparse", "str"))
+    share, found = tables.first(final, history, ("autosparse", "str"))
+    assert share == pytest.approx(100 / 3)
     assert found["masked_gradient"] == {"autosparse": pytest.approx(60), "str": 0.0}
     assert found["returned"]["str"] == pytest.approx(1)

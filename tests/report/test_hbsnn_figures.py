@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leandnn.hbsnn import hierarchical
-from leandnn.report import hbsnn_data, hbsnn_figures
+from leandnn.report import hbsnn_data, hbsnn_figures, runs
 from leandnn.report.benchfile import BenchFile
 
 pytestmark = pytest.mark.usefixtures("drawn")
@@ -100,8 +100,8 @@ def test_while_desk_studies_are_under_way_every_arm_comes_from_the_scale_with_mo
     for laptop, recorded in ((own, desk.iloc[:0]), (own, fewer), (own.assign(steps=3), only_ours)):
         table, words = hbsnn_data.joined(laptop, recorded, (OURS, BLOCK))
         assert words == "the pipeline's runs" and table.equals(laptop)
-    assert hbsnn_data.seeds_in_words(desk) == "n = 4"
-    assert hbsnn_data.seeds_in_words(pd.concat([own, only_ours])) == "n = 2 to 4"
+    assert runs.seeds_in_words(desk) == "n = 4"
+    assert runs.seeds_in_words(pd.concat([own, only_ours])) == "n = 2 to 4"
 
 
 def test_a_difference_is_said_with_its_seeds():
@@ -169,7 +169,7 @@ def test_the_pareto_figure_has_a_panel_a_time_and_the_front():
     for ax, expected in zip(figure.axes, ([1.0, 2.0], [4.0]), strict=True):
         front = next(line for line in ax.lines if line.get_label() == "Pareto front")
         assert front.get_xdata().tolist() == pytest.approx(expected)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["pruned layers", "net"]
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["pruned layers", "whole net"]
     assert "8 images" in figure.axes[0].get_xlabel()
 
 

@@ -34,11 +34,12 @@ def test_accuracy_has_bands_over_a_sweep_and_bars_at_one_point():
     )
     figure = rbgp_results.accuracy({"SmallVGG": table}, "SMOKE: tiny")
     (ax,) = figure.axes
-    line = next(one for one in ax.lines if one.get_label().startswith("single weights at random"))
+    line = next(one for one in ax.lines if one.get_label().startswith("random single weights"))
     np.testing.assert_allclose(line.get_xdata(), [1, 2])
     np.testing.assert_allclose(line.get_ydata(), [65, 65])
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["dense", "RBGP4", "single weights at random, fixed"]
+    assert labels == ["dense", "RBGP4", "random single weights"]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["50 %", "75 %", "87.5 %"]  # what was run
     assert figure.get_suptitle() == "SMOKE: tiny"
 
 
@@ -99,7 +100,7 @@ def bench_row(impl: str, unit: str, batch: int, seconds: float, sparsity: float 
     return {"impl": impl, "threads": 1, "case": case, "median_s": seconds, "unit": unit}
 
 
-def test_costs_have_a_bar_for_every_implementation_that_was_measured():
+def test_costs_have_a_bar_for_what_was_measured_alone():
     rows = [
         bench_row("torch.dense", "images", 16, 0.16),
         bench_row("leandnn", "images", 16, 0.032),
@@ -115,8 +116,4 @@ def test_costs_have_a_bar_for_every_implementation_that_was_measured():
         "batch 16: peak MiB",
     ]
     heights = [[bar.get_height() for bar in ax.patches] for ax in figure.axes]
-    names = list(rbgp_results.IMPLS)
-    ours, dense = names.index("leandnn"), names.index("torch.dense")
-    assert heights[0][ours] == pytest.approx(3) and heights[0][dense] == 0
-    assert (heights[1][ours], heights[1][dense]) == (pytest.approx(2), pytest.approx(10))
-    assert heights[2][ours] == 640
+    assert heights == [pytest.approx([3]), pytest.approx([10, 2]), [640]]  # and no gap for what was not

@@ -114,6 +114,16 @@ def test_the_landing_page_has_each_claim_with_its_verdicts(browser, address: str
 
 
 @pytest.mark.slow
+def test_the_claims_of_the_tour_fit_the_page(browser, address: str):
+    with tool.opened(browser, address, width=1280) as (page, _):
+        page.goto(address + "notebooks/00_tour.html")
+        boxes = page.evaluate(
+            "[...document.querySelectorAll('.cell_output .table-wrapper')].map(e => [e.scrollWidth, e.clientWidth])"
+        )
+        assert boxes and all(needed <= there for needed, there in boxes)
+
+
+@pytest.mark.slow
 def test_formulas_are_drawn_by_the_browser_in_the_font_that_comes_along(browser, address: str):
     with tool.opened(browser, address) as (page, _):
         page.goto(address + "method.html")
@@ -362,3 +372,13 @@ def test_docstrings_become_restructured_text():
     assert translate(["Like this:", "", "    y = `f`(x)", "", "    z = y", "", "End."]) == [
         "Like this:", "", "::", "", "    y = `f`(x)", "", "    z = y", "", "End.",
     ]  # fmt: skip
+
+
+def test_the_landing_page_shows_the_chosen_figure_of_each_paper_and_its_first_without_it():
+    results = claims.compute(ROOT)
+    names = {figure.name for figure in site_figures.gallery(ROOT)}
+    assert set(site_figures.LANDING.values()) <= names
+    figures = [site_figures.Figure(f"{paper}-{end}", "n", "c") for paper in ("rbgp", "bf16") for end in "ab"]
+    figures.append(site_figures.Figure("bf16-pairs", "n", "c"))
+    shown = re.findall(r"figures/(.*)\.svg", site_figures.landing_figures(results, figures))
+    assert shown == ["bf16-pairs", "rbgp-a"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,15 @@ ARMS = {
     "free_zero": ("α = 0, left free", "#0072B2", "o"),
 }
 SCHEDULES = {"autosparse": "sigmoid_cosine"}  # arms whose schedule has another name than theirs
+# Schedule → colour, line. The paper's lies on the sigmoid and then on the cosine, so it is broad and below them.
+SHAPES = {
+    "sigmoid_cosine": ("#F0B38A", "-"),
+    "cosine": ("#0072B2", "--"),
+    "sigmoid": ("#009E73", "-."),
+    "linear": ("#CC79A7", "-"),
+    "constant": ("#333333", "-"),
+    "zero": ("#333333", ":"),
+}
 Marks = Mapping[str, Sequence[tuple[float, str, str]]]
 
 
@@ -58,12 +67,15 @@ def over_time(final: pd.DataFrame, history: pd.DataFrame, column: str) -> pd.Dat
 
 
 def annealing_over_time(final: pd.DataFrame, history: pd.DataFrame, arms: Sequence[str]) -> Figure:
-    """Three panels over training: gradient on masked weights, weights that return, sparsity."""
+    """Three panels over training: gradient on masked weights, weights that return, sparsity.
+
+    - arms: the first has a full line, the others dashed ones, so that equal curves show both.
+    """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(10.6, 3.5))
     panels = (
-        ("masked_gradient", "share of the gradient, %", "Gradient on masked weights"),
+        ("masked_gradient", "share of its norm, %", "Gradient on masked weights"),
         ("returned", "share of all weights, %", "Weights that come back"),
         ("sparsity_seen", "zeros, %", "Sparsity"),
     )
@@ -72,7 +84,7 @@ def annealing_over_time(final: pd.DataFrame, history: pd.DataFrame, arms: Sequen
         if data.empty and column == "sparsity_seen":
             data = over_time(final, history, "sparsity")
         for arm in arms:
-            _lines(ax, data[data.arm == arm], arm)
+            _lines(ax, data[data.arm == arm], arm, "-" if arm == arms[0] else (0, (3, 2)))
         ax.set(xlabel="share of the training", ylabel=label)
         ax.set_title(title, fontsize=11)
         ax.set_xlim(0, 1.02)
@@ -82,14 +94,15 @@ def annealing_over_time(final: pd.DataFrame, history: pd.DataFrame, arms: Sequen
     return figure
 
 
-def _lines(ax: Axes, data: pd.DataFrame, arm: str) -> None:
+def _lines(ax: Axes, data: pd.DataFrame, arm: str, dashes: Any) -> None:
     """Thin lines per seed and their mean, in percent."""
     words, colour, marker = style(arm)
     for _, run in data.groupby("seed"):
         ordered = run.sort_values("share")
         ax.plot(ordered.share, 100 * ordered.value, color=colour, lw=0.8, alpha=0.4)
     mean = data.groupby("share").value.mean()
-    ax.plot(mean.index, 100 * mean, color=colour, lw=2.2, marker=marker, ms=4, label=words)
+    size = 7 if dashes == "-" else 4
+    ax.plot(mean.index, 100 * mean, color=colour, lw=2.2, ls=dashes, marker=marker, ms=size, label=words)
 
 
 def per_layer(final: pd.DataFrame, arms: Sequence[str]) -> Figure:
@@ -142,11 +155,11 @@ def tradeoff(final: pd.DataFrame, marks: Marks) -> Figure:
             where = ax.get_xaxis_transform()
             ax.text(
                 place,
-                0.02,
+                0.98,
                 text,
                 transform=where,
                 rotation=90,
-                va="bottom",
+                va="top",
                 ha="right",
                 fontsize=8,
                 color=colour,
@@ -161,29 +174,30 @@ def tradeoff(final: pd.DataFrame, marks: Marks) -> Figure:
 def schedules(shapes: Mapping[str, Sequence[float]], final: pd.DataFrame | None) -> Figure:
     """The shapes of α over training; beside them the accuracies, where they were measured.
 
-    - shapes: schedule → α / α0 at evenly spaced shares of the training, the paper's first.
+    - shapes: schedule (of SHAPES) → α / α0 at evenly spaced shares of the training, the paper's first.
     - final: runs whose arms are schedules, "autosparse" for the paper's; None for the shapes alone.
     """
     import matplotlib.pyplot as plt
 
     wide = final is not None
-    figure, axes = plt.subplots(1, 1 + wide, figsize=(9.6 if wide else 5.4, 3.6), squeeze=False)
-    palette = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(shapes)))
-    colours = dict(zip(shapes, palette, strict=True))
+    figure, axes = plt.subplots(1, 1 + wide, figsize=(9.6 if wide else 6.6, 4.0), squeeze=False)
     for i, (name, shape) in enumerate(shapes.items()):
+        colour, line = SHAPES[name]
         label = name.replace("_", "-") + (" (the paper's)" if i == 0 else "")
         progress = np.linspace(0, 1, len(shape))
-        axes[0][0].plot(progress, shape, color=colours[name], lw=1.8 if i else 3.2, label=label)
-    axes[0][0].set(xlabel="share of the training", ylabel="α / α0", ylim=(-0.04, 1.08))
-    axes[0][0].legend(fontsize=8, loc="lower left")
+        axes[0][0].plot(progress, shape, color=colour, ls=line, lw=1.8 if i else 7, label=label)
+    axes[0][0].set(xlabel="share of the training", ylabel="α / α0", ylim=(-0.04, 1.06))
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     if final is not None:
         found = [
             (SCHEDULES.get(str(arm), str(arm)), 100 * own.test_accuracy) for arm, own in final.groupby("arm")
         ]
-        order = sorted((item for item in found if item[0] in colours), key=lambda item: item[1].mean())
+        order = sorted((item for item in found if item[0] in shapes), key=lambda item: item[1].mean())
         for i, (name, values) in enumerate(order):
-            axes[0][1].plot(values, [i] * len(values), "o", color=colours[name], ms=4, alpha=0.5)
-            axes[0][1].plot([values.mean()], [i], "D", color=colours[name], ms=9, mec="white")
+            colour = SHAPES[name][0]
+            axes[0][1].plot(values, [i] * len(values), "o", color=colour, ms=4, alpha=0.6)
+            axes[0][1].plot([values.mean()], [i], "D", color=colour, ms=9, mec="white")
         axes[0][1].set_yticks(range(len(order)), [name.replace("_", "-") for name, _ in order])
         axes[0][1].set(xlabel="test accuracy, %")
     return figure

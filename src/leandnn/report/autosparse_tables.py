@@ -12,14 +12,20 @@ from leandnn.report.benchfile import BenchFile
 EXPORTS = {"torch.dense": "dense", "leandnn.csr": "CSR", "leandnn": "hierarchical"}
 
 
-def first(final: pd.DataFrame, history: pd.DataFrame, arms: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Column → arm → mean in percent over seeds at the first point over training, of masked_gradient and returned."""
-    found = {}
+def first(
+    final: pd.DataFrame, history: pd.DataFrame, arms: Sequence[str]
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """The first point over training that is drawn: its share of the training, and column → arm → mean over seeds.
+
+    Columns: masked_gradient and returned. All in percent.
+    """
+    found, share = {}, 0.0
     for column in ("masked_gradient", "returned"):
         data = over_time(final, history, column)
-        early = data[data.share == data.share.min()].groupby("arm").value.mean()
+        share = float(data.share.min())
+        early = data[data.share == share].groupby("arm").value.mean()
         found[column] = {arm: 100 * float(early[arm]) for arm in arms}
-    return found
+    return 100 * share, found
 
 
 def cost_of_sparsity(final: pd.DataFrame, dense: pd.DataFrame) -> pd.Series[float]:

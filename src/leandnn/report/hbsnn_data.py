@@ -92,12 +92,6 @@ def joined(laptop: pd.DataFrame, desk: pd.DataFrame, needed: Iterable[str]) -> t
     return table, f"desk scale, and {own} where those are more" if len(parts[1]) else "desk scale"
 
 
-def seeds_in_words(table: pd.DataFrame) -> str:
-    """How many seeds the arms of a table have: "n = 3", or "n = 2 to 8"."""
-    counts = table.groupby("arm").seed.nunique()
-    return f"n = {counts.min()}" if counts.min() == counts.max() else f"n = {counts.min()} to {counts.max()}"
-
-
 def differences(
     table: pd.DataFrame, treatment: str, control: str, metric: str = "test_accuracy"
 ) -> pd.DataFrame:

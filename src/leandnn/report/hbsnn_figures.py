@@ -158,7 +158,7 @@ def pareto(
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(
-        1, len(times), figsize=(1.6 + 4.3 * len(times), 4.6), sharey=True, squeeze=False
+        1, len(times), figsize=(1.6 + 5.0 * len(times), 5.2), sharey=True, squeeze=False
     )
     for ax, (what, own) in zip(axes[0], times.items(), strict=True):
         points = hbsnn_data.timed(table, own)
@@ -166,14 +166,14 @@ def pareto(
         for name in FAMILIES:
             rows = points[points.family == name]
             if len(rows):
+                ax.plot(1e3 * rows.seconds, 100 * rows.accuracy, color=FAMILIES[name][1], lw=1, alpha=0.4)
                 _mark(ax, rows, "seconds", name, scale=1e3)
-                ax.plot(1e3 * rows.seconds, 100 * rows.accuracy, color=FAMILIES[name][1], lw=1, alpha=0.6)
         labelled = points[points.family == "hierarchical"]
         for zeros, seconds, accuracy in labelled[["sparsity", "seconds", "accuracy"]].to_numpy(float):
             ax.annotate(
                 f"{100 * zeros:.4g} %",
                 (1e3 * seconds, 100 * accuracy),
-                xytext=(-6, 6),
+                xytext=(-7, 5),
                 textcoords="offset points",
                 ha="right",
                 fontsize=8,
@@ -182,9 +182,10 @@ def pareto(
         kept = points.iloc[hbsnn_data.front(list(zip(points.seconds, points.accuracy, strict=True)))]
         wide = {"color": "#DDD6C8", "lw": 7, "solid_capstyle": "round", "zorder": 0, "label": "Pareto front"}
         ax.plot(1e3 * kept.seconds, 100 * kept.accuracy, **wide)
-        ax.set_xlim(left=0)
+        # Not from zero: what no pattern changes of a whole net's time would squeeze all points into a corner.
+        ax.margins(x=0.15)
         ax.set_xlabel(f"ms for {batch} images, one thread")
-        ax.set_title(what)
+        ax.set_title("whole net" if what == "net" else what)
     axes[0][0].set_ylabel("test accuracy, %")
     axes[0][-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     figures.heading(figure, note)

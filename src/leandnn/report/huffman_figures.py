@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GREY = figures.COLOURS["neutral"]
-COLOURS = ("#555555", "#56B4E9", "#009E73", "#D55E00")  # of the stages in SIZES
+STAGE_MARKS = (("#555555", "s"), ("#56B4E9", "v"), ("#009E73", "o"), ("#D55E00", "D"))  # of SIZES
 PART_COLOURS = ("#D55E00", "#0072B2", "#E69F00", "#BBBBBB")
 # Implementation → words, colour, marker; what is not named here is not drawn.
 LAYERS = {
@@ -74,32 +74,33 @@ def waterfall(sizes: pd.DataFrame, names: Mapping[str, str], note: str = "") -> 
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.4, 3.5), width_ratios=[1, 1.5])
-    totals = sizes.sum()
-    for place, (stage, colour) in enumerate(zip(SIZES, COLOURS, strict=True)):
-        left.barh(place, totals[stage] / 1e3, color=colour, height=0.62)
+    totals = sizes.sum() / 1e3
+    for place, (stage, (colour, _)) in enumerate(zip(SIZES, STAGE_MARKS, strict=True)):
+        left.barh(place, totals[stage], color=colour, height=0.62)
         times = f", {totals['dense'] / totals[stage]:.1f}×" if stage != "dense" else ""
         left.annotate(
-            f"{totals[stage] / 1e3:,.0f} kB{times}",
-            (totals[stage] / 1e3, place),
+            f"{totals[stage]:,.0f} kB{times}",
+            (totals[stage], place),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
             fontsize=9,
         )
-    left.set_xscale("log")
-    left.set_xlim(totals.min() / 3e3, totals.max() / 1e3 * 8)
+    # From zero: the length of a bar on a logarithmic axis says nothing.
+    left.set_xlim(0, 1.4 * totals.max())
+    left.locator_params(axis="x", nbins=4)
     left.set_yticks(
         range(len(SIZES)), [words.replace(": ", ":\n").replace(", rel", ",\nrel") for words in SIZES.values()]
     )
     left.invert_yaxis()
     left.tick_params(axis="y", labelsize=9)
-    left.set(xlabel="kB, all weights (log scale)", title="All layers")
+    left.set(xlabel="kB, all weights", title="All layers")
     left.grid(axis="y", visible=False)
-    weights = sizes["dense"] / 4
-    width = 0.8 / len(SIZES)
-    for number, (stage, colour) in enumerate(zip(SIZES, COLOURS, strict=True)):
-        places = np.arange(len(sizes)) + (number - (len(SIZES) - 1) / 2) * width
-        right.bar(places, 8 * sizes[stage] / weights, width, color=colour, label=SIZES[stage].split(":")[0])
+    # Marks, not bars: a logarithmic axis has no zero for bars to stand on.
+    for number, (stage, (colour, marker)) in enumerate(zip(SIZES, STAGE_MARKS, strict=True)):
+        places = np.arange(len(sizes)) + 0.15 * (number - (len(SIZES) - 1) / 2)
+        values = 8 * sizes[stage] / (sizes["dense"] / 4)
+        right.plot(places, values, marker, color=colour, ms=6.5, label=SIZES[stage].split(":")[0])
     right.set_yscale("log", base=2)
     ticks = [0.5, 1, 2, 4, 8, 16, 32]
     right.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -169,7 +170,7 @@ def decoding(found: pd.DataFrame) -> Figure:
                     text, (rate, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8
                 )
         ax.set_xscale("log")
-        ax.set_xlim(found.rate.min() / 2, found.rate.max() * 9)
+        ax.set_xlim(10.0 ** np.floor(np.log10(found.rate.min())), found.rate.max() * 9)
         ax.set_title(case)
         ax.set_xlabel("million symbols/s (log scale)", fontsize=9)
         ax.grid(axis="y", visible=False)
@@ -239,15 +240,15 @@ def caps(found: pd.DataFrame) -> Figure:
     low, high = (100 * bound for bound in CLAIMED)
     right.axhspan(low, high, color="#F3DDCB", lw=0, label=f"published: {low:.0f} to {high:.0f} %")
     right.axhline(0, color=GREY, lw=0.8)
-    for offset, decoder in zip((-0.12, 0.12), DECODERS, strict=True):
+    for decoder in DECODERS:
         own = gained[gained.decoder == decoder]
-        spots = [wanted.index(cap) + offset for cap in own.cap_mb]
+        spots = [wanted.index(cap) for cap in own.cap_mb]
         colour, marker, _ = PLANS[f"{decoder} variable"]
-        held_out, chosen = 100 * own.held_out, 100 * own.chosen
-        right.vlines(spots, chosen, held_out, color=colour, lw=1, alpha=0.6)
-        mark = {"color": colour, "marker": marker, "ms": 7, "ls": ""}
-        right.plot(spots, held_out, label=f"{decoder} decoder, held out", **mark)
-        right.plot(spots, chosen, mfc="white", label="the rounds that chose it", **mark)
+        words = f"{decoder} decoder, held out"
+        right.plot(spots, 100 * own.held_out, marker=marker, color=colour, ms=6, lw=1, label=words)
+        # A line across the mark: both stay visible where they agree, which they do nearly everywhere.
+        right.plot(spots, 100 * own.chosen, "_", color=colour, ms=18, mew=1.5)
+    right.plot([], [], "_", color=GREY, ms=18, mew=1.5, label="in the rounds that chose the plan")
     right.set(ylabel="gain over one batch size, %", title="What batch sizes per layer gain")
     right.legend(fontsize=8.5, loc="upper right")
     for ax in (left, right):

@@ -23,11 +23,12 @@ COMPARISONS = {
     "rbgp": ("patterns", "sparsities", "distillation"),
 }
 WIDE = {"rbgp": ("wide_resnet",)}
-# Family of arms → words, colour, marker; as in the figures of paper 4 where both have it.
+# Family of arms → words, colour, marker; as in the figures of paper 4 where both have it. RANDOM: at random places
+# that are fixed before training, as RBGP4's are.
 RANDOM = {
-    "random": ("single weights at random, fixed", "#7A6FB0", "o"),
-    "random4x4": ("4×4 blocks at random, fixed", "#8DD3A0", "^"),
-    "random16x16": ("16×16 blocks at random, fixed", "#B8A07E", "<"),
+    "random": ("random single weights", "#7A6FB0", "o"),
+    "random4x4": ("random 4×4 blocks", "#8DD3A0", "^"),
+    "random16x16": ("random 16×16 blocks", "#B8A07E", "<"),
 }
 TAUGHT = {"distilled": ("RBGP4, taught by the dense net", "#A6541B", "*")}
 FAMILIES = {**hbsnn_data.FAMILIES, **TAUGHT, **RANDOM}
@@ -53,8 +54,7 @@ def accuracy(nets: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
     shown: dict[str, Any] = {}
     for ax, (title, table) in zip(axes[0], nets.items(), strict=True):
         _by_sparsity(ax, hbsnn_data.means(table))
-        ax.set_xticks([1, 2, 3, 4], ["50 %", "75 %", "87.5 %", "93.75 %"])
-        ax.set(xlim=(0.7, 4.3), xlabel="zeros in the sparse layers")
+        ax.set(xlabel="zeros in the sparse layers")
         ax.set_title(title)
         handles, labels = ax.get_legend_handles_labels()
         shown = dict(zip(labels, handles, strict=True)) | shown
@@ -68,7 +68,12 @@ def accuracy(nets: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
 
 
 def _by_sparsity(ax: Axes, means: pd.DataFrame) -> None:
-    """One net's lines, see accuracy."""
+    """One net's lines, see accuracy; the axis has the sparsities that were run, to within a rounding of blocks."""
+    halvings = sorted({
+        round(-np.log2(1 - s)) for s in means[(means.family != "dense") & means.family.isin(FAMILIES)].sparsity
+    })  # fmt: skip
+    ax.set_xticks(halvings, [f"{100 * (1 - 0.5**h):.4g} %" for h in halvings])
+    ax.set_xlim(min(halvings, default=1) - 0.3, max(halvings, default=1) + 0.3)
     for number, (name, (words, colour, marker)) in enumerate(FAMILIES.items()):
         rows = means[means.family == name].sort_values("sparsity")
         if rows.empty:
@@ -146,7 +151,7 @@ def speed_in_words(rounds: Mapping[str, Sequence[float]]) -> str:
 
 
 def costs(bench: BenchFile, sparsity: float, note: str = "") -> Figure:
-    """Time an image of VGG19 takes at every measured batch, and its peak memory, as bars.
+    """Time an image of VGG19 takes at every measured batch, and its peak memory, as bars, of what was measured.
 
     - sparsity: in percent.
     """
@@ -161,14 +166,11 @@ def costs(bench: BenchFile, sparsity: float, note: str = "") -> Figure:
     for ax, (unit, batch) in zip(axes[0], panels, strict=True):
         found = {row["impl"]: row for row in own if row["unit"] == unit and row["case"]["batch"] == batch}
         if unit == "images":
-            values = [1e3 * found[name]["median_s"] / batch if name in found else 0.0 for name in IMPLS]
+            values = {name: 1e3 * row["median_s"] / batch for name, row in found.items()}
             _bars(ax, values, f"batch {batch}: ms an image")
         else:
-            _bars(
-                ax,
-                [found[name]["case"]["peak_mib"] if name in found else 0.0 for name in IMPLS],
-                f"batch {batch}: peak MiB",
-            )
+            values = {name: float(row["case"]["peak_mib"]) for name, row in found.items()}
+            _bars(ax, values, f"batch {batch}: peak MiB")
     handles = [Patch(color=colour) for _, colour in IMPLS.values()]
     figure.legend(
         handles, [words for words, _ in IMPLS.values()], loc="outside lower center", ncols=3, fontsize=9
@@ -182,11 +184,12 @@ def _batches(rows: Sequence[Mapping[str, Any]], unit: str) -> list[int]:
     return sorted({row["case"]["batch"] for row in rows if row["unit"] == unit})
 
 
-def _bars(ax: Axes, values: Sequence[float], title: str) -> None:
-    """One bar for every implementation of IMPLS, its value above it; none where it was not measured."""
-    colours = [colour for _, colour in IMPLS.values()]
-    bars = ax.bar(range(len(values)), values, color=colours, width=0.8)
-    ax.bar_label(bars, [f"{v:.{2 if v < 10 else 3}g}" if v else "" for v in values], fontsize=8, padding=1)
+def _bars(ax: Axes, values: Mapping[str, float], title: str) -> None:
+    """A bar for every implementation of IMPLS that has a value, side by side, the value above it."""
+    names = [name for name in IMPLS if name in values]
+    heights = [values[name] for name in names]
+    bars = ax.bar(range(len(names)), heights, color=[IMPLS[name][1] for name in names], width=0.8)
+    ax.bar_label(bars, [f"{v:.1f}" if v < 100 else f"{v:.0f}" for v in heights], fontsize=8, padding=1)
     ax.set_title(title, fontsize=9.5, fontweight="normal", loc="center")
-    ax.set(xticks=[], ylim=(0, 1.15 * max(values, default=1) or 1))
+    ax.set(xticks=[], ylim=(0, 1.15 * max(heights, default=1)))
     ax.grid(visible=False)

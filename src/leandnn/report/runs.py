@@ -69,3 +69,9 @@ def pairs(final: pd.DataFrame, metric: str, control: str, treatment: str) -> pd.
     """One row per seed that both arms have: columns `control`, `treatment` and `difference` (treatment − control)."""
     wide = final.pivot(index="seed", columns="arm", values=metric)[[control, treatment]].dropna()
     return wide.assign(difference=wide[treatment] - wide[control]).reset_index()
+
+
+def seeds_in_words(table: pd.DataFrame) -> str:
+    """How many seeds the arms of a table have: "n = 3", or "n = 2 to 8"."""
+    counts = table.groupby("arm").seed.nunique()
+    return f"n = {counts.min()}" if counts.min() == counts.max() else f"n = {counts.min()} to {counts.max()}"

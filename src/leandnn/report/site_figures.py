@@ -18,6 +18,14 @@ from leandnn.errors import LeandnnError
 from leandnn.report.claims import Result
 from leandnn.report.site_pages import plain
 
+# Paper → the figure that shows what became of its main claim.
+LANDING = {
+    "bf16": "bf16-pairs",
+    "autosparse": "autosparse-tradeoff",
+    "rbgp": "rbgp-accuracy",
+    "hbsnn": "hbsnn-pareto",
+    "huffman": "huffman-caps",
+}
 _NOTEBOOK = re.compile(r"## \[(?P<name>[^\]]+)\]\(notebooks/(?P=name)\.ipynb\)")
 _IMAGE = re.compile(r"!\[(?P<name>[^\]]+)\]\(figures/(?P=name)\.png\)")
 _CAPTION = re.compile(r"\*\*(?P<name>[^*]+)\*\* \(\[SVG\]\([^)]*\)\)\. (?P<caption>.+)")
@@ -74,13 +82,12 @@ def notebook_title(path: Path) -> str:
 
 
 def landing_figures(results: Sequence[Result], figures: Sequence[Figure]) -> str:
-    """One figure per paper that has any: named after one of its claims if possible, else its first."""
+    """One figure per paper that has any: the one of LANDING, or its first where that one was not drawn."""
     lines = []
     for paper in dict.fromkeys(result.claim.paper for result in results):
-        claim_ids = [result.claim.id for result in results if result.claim.paper == paper]
         of_paper = [figure for figure in figures if figure.name.startswith(f"{paper}-")]
-        results_first = [f for f in of_paper if any(f.name.startswith(f"{id}-") for id in claim_ids)]
-        for figure in (results_first or of_paper)[:1]:
+        chosen = [figure for figure in of_paper if figure.name == LANDING.get(paper)]
+        for figure in (chosen or of_paper)[:1]:
             title = plain(next(r.claim.source.title for r in results if r.claim.paper == paper))
             link = f"{title}: [notebook](notebooks/{figure.notebook}.ipynb), [more figures](#figure-{figure.name})."
             lines += [*_figure(figure, f"**{link}** {figure.caption}"), ""]
