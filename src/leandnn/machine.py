@@ -38,7 +38,7 @@ def cpu_model() -> str:
 
 @functools.cache
 def cpu_generation() -> str:
-    """"family 25, model 17": what tells apart processors that the system calls alike; empty where it is silent."""
+    """ "family 25, model 17": what tells apart processors that the system calls alike; empty where it is silent."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

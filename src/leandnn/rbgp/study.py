@@ -144,7 +144,9 @@ CODE = tuple(
 )
 PRUNED = ("unstructured", "block4x4")
 SWEEP = (
-    *(f"{pattern}_50" for pattern in (*PRUNED, "block8x8", "block16x16")),  # blocksparse/study.py has the others
+    *(
+        f"{pattern}_50" for pattern in (*PRUNED, "block8x8", "block16x16")
+    ),  # blocksparse/study.py has the others
     *(
         f"{pattern}_{percent}"
         for percent in PERCENT

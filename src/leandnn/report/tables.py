@@ -45,7 +45,9 @@ def machine(card: dict[str, Any]) -> str:
     """A machine in a few words, with the torch version."""
     gpus = f", {card['gpus'][0]}" if card["gpus"] else ""
     avx512 = ", AVX-512" if "avx512f" in card["isa"] else ""
-    generation = f" ({card['cpu_generation']})" if card.get("cpu_generation") else ""  # not in files before 2026-11-30
+    generation = (
+        f" ({card['cpu_generation']})" if card.get("cpu_generation") else ""
+    )  # not in files before 2026-11-30
     return (
         f"{card['cpu']}{generation}, {card['cores']} cores{avx512}, {card['memory_gib']:.0f} GiB{gpus}, "
         f"torch {card['versions']['torch']}"
