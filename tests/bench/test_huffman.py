@@ -16,13 +16,13 @@ from leandnn.bench import (
     huffman_memory,
     huffman_peers,
     huffman_plans,
-    huffman_targets,
 )
 from leandnn.errors import LeandnnError
 from leandnn.huffman import full_alexnet
 from leandnn.huffman.compress import encode
 from leandnn.huffman.costs import Costs
 from leandnn.huffman.prune import layers
+from leandnn.report import huffman_targets
 
 SHRINK = 32
 

@@ -25,6 +25,7 @@ from leandnn.report import (
     site_pages,
     tables,
     tables_hbsnn,
+    tables_huffman,
     tables_rbgp,
     tables_speed,
 )
@@ -220,7 +221,7 @@ def test_the_tables_of_the_readme_are_on_the_page_of_costs_and_speed(built: Path
     shown = re.findall(r"<table.*?</table>", (built / "costs.html").read_text(), re.DOTALL)
     makers = (
         *(tables.commands, tables.training, tables.train_step, tables_speed.sparse_step),
-        *(*tables_rbgp.TABLES.values(), *tables_hbsnn.TABLES.values()),
+        *(*tables_rbgp.TABLES.values(), *tables_hbsnn.TABLES.values(), *tables_huffman.TABLES.values()),
         *(tables_speed.panels, tables_speed.panels_further, tables_speed.rounding),
     )
     text = "\n\n".join(maker(ROOT) for maker in makers)

@@ -13,10 +13,10 @@ from leandnn import machine, paths
 from leandnn.bench import hbsnn as hbsnn_bench
 from leandnn.bench import rbgp as rbgp_bench
 from leandnn.bench import timing
-from leandnn.report import tables_hbsnn, tables_rbgp
+from leandnn.report import tables, tables_hbsnn, tables_huffman, tables_rbgp
 from leandnn.report.tables_rbgp import Target
 
-TABLES = {**tables_rbgp.TABLES, **tables_hbsnn.TABLES}
+TABLES = {**tables_rbgp.TABLES, **tables_hbsnn.TABLES, **tables_huffman.TABLES}
 LAYER = {
     "VGG19": 3,
     "WRN-40-4": 0,
@@ -88,7 +88,7 @@ def test_nets_stand_beside_their_peers_with_peak_memory(tmp_path: Path):
     assert "64→64" not in text and "4×4 blocks" not in text.split("\n")[0]
     text = tables_rbgp.rbgp_memory(tmp_path)
     memory = cells(text, "87.5 %")
-    assert f"{machine.card()['cpu']}, " in text
+    assert tables.machine(machine.card()) in text
     assert (memory["**RBGP4**"], memory["dense, torch"]) == ("9.6, 89.6", "9.6, 177.0")
 
 

@@ -11,7 +11,7 @@ import functools
 import torch
 
 from leandnn import runtime
-from leandnn.bench import huffman_decode, huffman_layers, huffman_peers, huffman_plans, huffman_targets
+from leandnn.bench import huffman_decode, huffman_layers, huffman_peers, huffman_plans
 from leandnn.bench.huffman_plans import Scored
 from leandnn.bench.timing import Row
 from leandnn.huffman import full_alexnet
@@ -19,6 +19,7 @@ from leandnn.huffman.compress import encode
 from leandnn.huffman.costs import BATCHES, Costs
 from leandnn.huffman.full_alexnet import AlexNet
 from leandnn.huffman.model import Compressed
+from leandnn.report import huffman_targets
 
 REPEATS, QUICK_REPEATS = 25, 3
 ROUNDS, QUICK_ROUNDS = 40, 4  # of costs; half of them choose plans, half score them

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from leandnn.huffman.layers import HuffmanLayer, HuffmanLinear
 from leandnn.kernels.huffman import ops
+from leandnn.report.huffman_targets import HUFF0
 
 Bytes = NDArray[np.uint8]
 Call = Callable[[], Any]
 
-HUFF0 = "huff0 (zstandard)"
 PACKAGES = ("zstandard", "dahuffman", "bitarray")
 SLOW_SYMBOLS = 1 << 17  # of each stream, for what runs in Python
 

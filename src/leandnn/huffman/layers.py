@@ -100,14 +100,15 @@ class HuffmanLinear(HuffmanLayer):
         """Bytes that a call needs beside weights, their tables, x and result.
 
         - batch: rows of x.
-        - feature_major: x lies in memory feature by feature, as the result of another such layer does; else 64 of its
-          rows at a time are copied.
+        - feature_major: x lies in memory feature by feature, as the result of another such layer does; if not, or if
+          it has more than 64 rows, 64 at a time are copied.
 
         Where the reference serves (no compiled kernels), the whole matrix is decoded.
         """
         if ops.prepare(self.coded) is None:
             return 4 * self.coded.rows * self.coded.columns
-        copied = 0 if feature_major or batch == 1 else 4 * min(batch, ops.TILE) * self.coded.columns
+        as_it_is = batch == 1 or (feature_major and batch <= ops.TILE)
+        copied = 0 if as_it_is else 4 * min(batch, ops.TILE) * self.coded.columns
         return self.scratch_nbytes + copied
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from leandnn import paths
 from leandnn.files import write_text
-from leandnn.report import render, tables, tables_hbsnn, tables_rbgp, tables_speed
+from leandnn.report import render, tables, tables_hbsnn, tables_huffman, tables_rbgp, tables_speed
 from leandnn.report.claims import Result
 
 
@@ -21,6 +21,7 @@ def filled(results: Sequence[Result], root: Path = paths.ROOT) -> str:
         **{name: tables_speed.TABLES[name](root) for name in ("panels", "rounding", "sparse-step")},
         "rbgp": tables_rbgp.rbgp(root),
         "hbsnn": tables_hbsnn.hbsnn(root),
+        "huffman": tables_huffman.huffman(root),
     }
     return render.fill_blocks((root / "README.md").read_text(encoding="utf-8"), blocks)
 

@@ -19,7 +19,16 @@ from pathlib import Path
 from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import write_text
-from leandnn.report import claims, site_figures, site_pages, tables, tables_hbsnn, tables_rbgp, tables_speed
+from leandnn.report import (
+    claims,
+    site_figures,
+    site_pages,
+    tables,
+    tables_hbsnn,
+    tables_huffman,
+    tables_rbgp,
+    tables_speed,
+)
 from leandnn.train.locks import locked
 
 _MARK = ".buildinfo"  # Sphinx writes it into every site
@@ -86,7 +95,7 @@ def _assemble(root: Path, source: Path) -> None:
         ("commands", tables.commands),
         ("training", tables.training),
         ("train-step", tables.train_step),
-        *(tables_speed.TABLES | tables_rbgp.TABLES | tables_hbsnn.TABLES).items(),
+        *(tables_speed.TABLES | tables_rbgp.TABLES | tables_hbsnn.TABLES | tables_huffman.TABLES).items(),
     ):
         write_text(source / "generated" / f"{name}.md", table(root) + "\n")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import must_be_replaceable, swap, write_text
-from leandnn.report import claims, render, tables, tables_hbsnn, tables_rbgp, tables_speed
+from leandnn.report import claims, render, tables, tables_hbsnn, tables_huffman, tables_rbgp, tables_speed
 
 LIMIT_MIB = 8  # all of reports/ is in git
 
@@ -134,6 +134,8 @@ def _results(results: list[claims.Result], root: Path) -> str:
         ("Hierarchical patterns: targets", tables_hbsnn.hbsnn),
         ("Hierarchical patterns: products and pruning", tables_hbsnn.hbsnn_products),
         ("Hierarchical patterns: layers", tables_hbsnn.hbsnn_layers),
+        ("Coded weights: linear layers", tables_huffman.huffman),
+        ("Coded weights: targets", tables_huffman.huffman_targets_table),
         ("Products of block-sparse matrices", tables_speed.panels),
         ("The same: threads, instruction sets, few columns, patterns", tables_speed.panels_further),
         ("Rounding", tables_speed.rounding),

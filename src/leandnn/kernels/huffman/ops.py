@@ -148,8 +148,8 @@ def linear(coded: Coded, x: Tensor, bias: Tensor | None = None) -> Tensor:
     - x: (…, columns). bias: (rows,) or None.
 
     Returns (…, rows), in memory feature by feature (the transpose of a contiguous rows × N matrix) unless N is 1. An
-    x laid out like that is multiplied as it is; another is copied, at most 64 rows at a time. W is decoded once
-    for each 64 rows of x.
+    x laid out like that is multiplied as it is if it has at most 64 rows; another is copied, 64 rows at a time. W is
+    decoded once for each 64 rows of x.
 
     Weights of zero take no part, but fillers do: where x is not finite, the result at zeros is not defined. No gradient
     is recorded. Raises CodedError for broken streams and ValueError for another x or bias.
@@ -186,14 +186,13 @@ def linear(coded: Coded, x: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _feature_major(tokens: Tensor) -> Tensor:
-    """The transpose of n <= 64 rows, columns × n, whose rows are contiguous: tokens' own memory where that is."""
+    """The transpose of n <= 64 rows, contiguous (columns × n): tokens' own memory where that lies so.
+
+    Rows that lie further apart are copied, too: at a large power of two they would share few sets of a cache.
+    """
     n, columns = tokens.shape
-    if tokens.is_neg() or n == 1:
-        return tokens.t().contiguous()
-    if tokens.stride(0) == 1:
-        return tokens.t()
     native = dispatch.native()
-    if native is None or tokens.stride(1) != 1:
+    if native is None or n == 1 or tokens.stride(1) != 1 or tokens.is_neg():
         return tokens.t().contiguous()
     part = torch.empty(columns, n)
     native.feature_major(

@@ -52,16 +52,37 @@ void Coded::product(const float *x, long x_ld, long n, float *y, long y_ld, cons
   }
 }
 
+namespace {
+
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int Places __attribute__((vector_size(16)));
+
+// out[j * out_ld + i] = in[i * in_ld + j] for i, j < 4.
+inline void four_by_four(const float *in, long in_ld, float *out, long out_ld) {
+  const auto row = [&](long i) { return *reinterpret_cast<const Four *>(in + i * in_ld); };
+  const auto put = [&](long j, Four v) { *reinterpret_cast<Four *>(out + j * out_ld) = v; };
+  const Places low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, front = {0, 1, 4, 5}, back = {2, 3, 6, 7};
+  const Four a = __builtin_shuffle(row(0), row(1), low), b = __builtin_shuffle(row(2), row(3), low);
+  const Four c = __builtin_shuffle(row(0), row(1), high), d = __builtin_shuffle(row(2), row(3), high);
+  put(0, __builtin_shuffle(a, b, front)), put(1, __builtin_shuffle(a, b, back));
+  put(2, __builtin_shuffle(c, d, front)), put(3, __builtin_shuffle(c, d, back));
+}
+
+}  // namespace
+
 void feature_major(const float *x, long x_ld, long n, long columns, float *out) {
   if (n < 1 || n > HUFFMAN_TILE) throw std::invalid_argument("a tile has a wrong number of rows");
   constexpr long width = 16;  // floats of a cache line: each is used up before rows that share its set push it out
-  float tile[width][HUFFMAN_TILE];
   for (long begin = 0; begin < columns; begin += width) {
-    const long count = std::min(width, columns - begin);
-    for (long row = 0; row < n; ++row)
-      for (long i = 0; i < count; ++i) tile[i][row] = x[row * x_ld + begin + i];
-    for (long i = 0; i < count; ++i)
-      std::memcpy(out + (begin + i) * n, tile[i], static_cast<size_t>(n) * sizeof(float));
+    const long count = std::min(width, columns - begin), whole = count == width ? n - n % 4 : 0;
+    const float *from = x + begin;
+    float *to = out + begin * n;
+    for (long row = 0; row < whole; row += 4) {
+      for (long i = 0; i < 4; ++i) __builtin_prefetch(from + (row + i) * x_ld + 4 * width);
+      for (long i = 0; i < width; i += 4) four_by_four(from + row * x_ld + i, x_ld, to + i * n + row, n);
+    }
+    for (long row = whole; row < n; ++row)
+      for (long i = 0; i < count; ++i) to[i * n + row] = from[row * x_ld + i];
   }
 }
 
