@@ -45,8 +45,7 @@ struct HuffmanLanes {
 
 // One instruction set. The functions on lanes do up to HUFFMAN_BLOCK steps, each with the first active[step] lanes, a
 // number that does not grow; null: with all. The caller sees to it that a word a lane and refill, and
-// HUFFMAN_SPARE_WORDS more, can be read. What is written for lanes that are not active is nobody's, but
-// columns within the limit.
+// HUFFMAN_SPARE_WORDS more, can be read. What is written for lanes that are not active is nobody's.
 struct HuffmanKernels {
   // Steps lie HUFFMAN_STRIDE apart: columns[step][place] = min(advanced, limit - step) after it, values[step][place].
   // `limit` is the last column less the steps done before. `advanced` stays what it was when a lane ended.
