@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from torch.nn.utils import prune as torch_prune
 from leandnn.errors import LeandnnError
 from leandnn.huffman import compress, load
 from leandnn.huffman.layers import HuffmanConv2d, HuffmanLinear
+from leandnn.kernels.huffman import ops
 from leandnn.models.resnet_small import SmallResNet
 
 
@@ -191,3 +194,71 @@ def test_the_codebook_is_trained_by_summed_gradients():
     expected = [weight.grad[symbols == value].sum() for value in range(own.original.numel())]
     torch.testing.assert_close(own.original.grad[1:], torch.stack(expected)[1:])
     assert own.original.grad[0] == 0 and (symbols == 0).sum() == 70
+
+
+class Viewing(nn.Module):
+    """Takes views of its layers' results, as attention does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(4, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x).view(*x.shape[:-1], 2, 4)
+        return self.second(y).view(-1, 12)
+
+
+def test_results_are_contiguous_as_plain_layers_are():
+    net, x = Viewing().eval(), torch.randn(3, 5, 6)
+    compressed = compress(net, density=1.0, bits=8)
+    assert compressed(x).shape == net(x).shape == (15, 12)
+    assert compressed.layers()["first"](x).is_contiguous()
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_torchs_defaults_of_dtype_and_device_change_nothing(default: torch.dtype):
+    """The kernels write float32 to the memory that they are given."""
+    net = compress(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(288, 10)), density=0.5)
+    x, layer = torch.randn(2, 3, 8, 8), net.layers()["2"]
+    expected, dense, csr = net(x), layer.dense_weight(), ops.to_csr(layer.coded).to_dense()
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(default)
+        with torch.device("meta"):
+            again = copy.deepcopy(net)  # with a workspace that is not there yet
+            assert torch.equal(again(x), expected)
+            assert torch.equal(layer.dense_weight(), dense) and torch.equal(
+                ops.to_csr(layer.coded).to_dense(), csr
+            )
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_a_model_computes_in_several_threads_at_once_and_in_and_out_of_inference_mode():
+    torch.manual_seed(0)
+    convolutions = [nn.Conv2d(16, 16, 3, padding=1) for _ in range(4)]
+    net = compress(nn.Sequential(*convolutions), density=0.5)
+    inputs = [torch.randn(1, 16, 12, 12) for _ in range(4)]
+    with torch.inference_mode():
+        expected = [net(x) for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            for found, due in zip(pool.map(net, inputs), expected, strict=True):
+                assert torch.equal(found, due)
+
+
+def test_a_model_that_does_not_fit_is_left_as_it_was(tmp_path: Path):
+    compress(nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6)), density=1.0).save(tmp_path / "m.lhuf")
+    for other, message in (
+        (
+            nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(5)),
+            r"1.bias is of shape \(5,\) in the model, of shape \(6,\)",
+        ),
+        (nn.Sequential(nn.Linear(6, 6)), r"1.bias is nothing in the model, of shape \(6,\) in the file"),
+    ):
+        before = copy.deepcopy(other.state_dict())
+        with pytest.raises(LeandnnError, match=message):
+            load(tmp_path / "m.lhuf", into=other)
+        assert type(other[0]) is nn.Linear
+        assert all(torch.equal(t, before[name]) for name, t in other.state_dict().items())

@@ -57,7 +57,7 @@ def valid(random: Random) -> bytes:
     symbols *= random.random((rows, columns)) < density * random.random((rows, 1)) * 2
     codebook = np.concatenate([[0], random.normal(size=values - 1)]).astype(np.float32)
     index_bits = int(random.choice([1, 2, 4, 5, 8]))
-    limit = int(random.choice([7, 8, 9, 11]))
+    limit = int(random.choice([8, 9, 11] if max(values, 1 << index_bits) > 128 else [7, 8, 9, 11]))
     layout = str(random.choice(LAYOUTS))
     coded = encode(symbols.astype(np.uint8), codebook, layout=layout, index_bits=index_bits, limit=limit)
     return matrices.to_bytes(coded).tobytes()

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from leandnn.bench.timing import Row, interleave, row
 from leandnn.errors import LeandnnError
-from leandnn.huffman.costs import Costs, timed
+from leandnn.huffman.costs import Costs, copy_seconds, timed
 from leandnn.huffman.decoders import Decoder
 from leandnn.huffman.full_alexnet import IMAGE
 from leandnn.huffman.layers import HuffmanLayer
@@ -62,14 +62,17 @@ def measure(model: Compressed, batches: Sequence[int], repeats: int) -> dict[str
     chains = {name: units(model, decoder) for name, decoder in DECODERS.items()}
     shape = len(costs["fused"].units), len(batches)
     seconds = {name: np.zeros((repeats, *shape)) for name in DECODERS}
+    copied = {name: np.zeros((repeats, shape[0])) for name in DECODERS}
     images = torch.randn(max(batches), *IMAGE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for repeat in tqdm(range(repeats), desc="costs", leave=False, disable=None):
             for (column, size), (name, chain) in itertools.product(enumerate(batches), chains.items()):
-                seconds[name][repeat, :, column] = [own for _, own in timed(chain, images[:size])]
+                for row, (x, own) in enumerate(timed(chain, images[:size])):
+                    seconds[name][repeat, row, column] = own
+                    if size == max(batches):
+                        copied[name][repeat, row] = copy_seconds(x)
     return {
-        name: replace(own, seconds=seconds[name], copy_seconds=np.repeat(own.copy_seconds, repeats, axis=0))
-        for name, own in costs.items()
+        name: replace(own, seconds=seconds[name], copy_seconds=copied[name]) for name, own in costs.items()
     }
 
 

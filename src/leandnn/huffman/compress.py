@@ -21,7 +21,7 @@ from leandnn.huffman.model import Compressed, replaced
 from leandnn.huffman.prune import Layer, layers, prune
 from leandnn.kernels import dispatch
 from leandnn.kernels.huffman.encode import encode as encode_matrix
-from leandnn.kernels.huffman.format import LAYOUTS, Coded
+from leandnn.kernels.huffman.format import LAYOUTS, NARROW_SYMBOLS, Coded
 
 PerLayer = float | Mapping[str, float] | Callable[[str, nn.Module], float | None] | None
 Bits = int | Mapping[str, int] | Callable[[str, nn.Module], int | None] | None
@@ -111,16 +111,15 @@ def encode(
     - index_bits: width of a relative index, 1 to 8; the smallest result's for each layer if None.
     - code_bits: longest code word, up to 11; if None 7 where tables fit into registers (at most 32 values, "lanes"),
       else 11.
-    - layout: "lanes", "streams" (kernels/huffman/format.py) or "auto": "lanes" on a CPU with AVX2, else "streams".
-      Either can be read on every machine.
+    - layout: "lanes", "streams" (kernels/huffman/format.py) or "auto": for each layer what this CPU decodes faster,
+      "lanes" where it has AVX2 and the codebook at most 32 values, else "streams". Either can be read on every machine.
 
     The coded net computes in float32, and its other tensors become that, too. Raises ValueError, naming the layer,
     where weights are not shared or hooks would be lost.
     """
     if layout not in ("auto", *LAYOUTS):
         raise ValueError(f"layout is {layout!r}, expected auto, {' or '.join(LAYOUTS)}")
-    if layout == "auto":
-        layout = "lanes" if "avx2" in dispatch.supported() else "streams"
+    vectors = "lanes" if "avx2" in dispatch.supported() else "streams"
     work = copy.deepcopy(model).cpu().float().eval()
     found = _layers(work)
     workspace = Workspace()
@@ -131,7 +130,8 @@ def encode(
                 raise ValueError("the layer has hooks, which its coded form would not run: remove them")
             symbols, codebook = quantise.shared_weights(layer)
             matrix = np.ascontiguousarray(symbols.reshape(symbols.shape[0], -1))
-            coded = encode_matrix(matrix, codebook, layout=layout, index_bits=index_bits, limit=code_bits)
+            own = layout if layout != "auto" else vectors if codebook.size <= NARROW_SYMBOLS else "streams"
+            coded = encode_matrix(matrix, codebook, layout=own, index_bits=index_bits, limit=code_bits)
             bias = None if layer.bias is None else layer.bias.detach().float()
             replacements[name] = _coded_layer(layer, coded, bias, workspace)
     made: dict[nn.Module, nn.Module] = {

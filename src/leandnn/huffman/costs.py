@@ -102,7 +102,7 @@ class Costs:
                     for row, (x, own) in enumerate(timed(chain, images[:size])):
                         seconds[repeat, row, column] = own
                         if size == sizes[-1]:
-                            copied[repeat, row] = _copy_seconds(x)
+                            copied[repeat, row] = copy_seconds(x)
         return cls(
             units=tuple(unit.name for unit in chain),
             batches=sizes,
@@ -191,8 +191,8 @@ def _peaks(
     return peaks, items
 
 
-def _copy_seconds(x: Tensor) -> float:
-    """Of one item into a new buffer."""
+def copy_seconds(x: Tensor) -> float:
+    """Seconds of copying one item of x into a new buffer, measured with all of them."""
     begin = time.perf_counter()
     like(x, len(x)).copy_(x)
     return (time.perf_counter() - begin) / len(x)

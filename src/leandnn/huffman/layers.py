@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,22 +15,36 @@ LARGEST_DENSE = 1 << 28  # weights of a convolution at most: 1 GiB when decoded
 
 
 class Workspace:
-    """Memory that convolutions decode their weights into, one after another: as large as the largest of them."""
+    """Memory that convolutions decode their weights into, one after another: as large as the largest of them.
+
+    Whoever takes it holds `lock` until what was decoded there is used: a model may be called from several threads.
+    A copy, pickled or deep, has memory and a lock of its own.
+    """
 
     def __init__(self) -> None:
-        self._memory = torch.empty(0)
+        self.lock = threading.Lock()
+        self._memory = _floats(0)
+
+    def __reduce__(self) -> tuple[type[Workspace], tuple[()]]:
+        return Workspace, ()
 
     def take(self, rows: int, columns: int) -> Tensor:
         """A float32 matrix of rows × columns, valid until the next call."""
         if self._memory.numel() < rows * columns:
-            self._memory = torch.empty(0)  # the old one goes before the new one comes
-            self._memory = torch.empty(rows * columns)
+            self._memory = _floats(0)  # the old one goes before the new one comes
+            self._memory = _floats(rows * columns)
         return self._memory[: rows * columns].view(rows, columns)
 
     @property
     def nbytes(self) -> int:
         """Bytes held now."""
         return self._memory.numel() * 4
+
+
+def _floats(count: int) -> Tensor:
+    """float32 on the CPU whatever torch's defaults are, and to be written to outside inference mode, too."""
+    with torch.inference_mode(False):
+        return torch.empty(count, dtype=torch.float32, device="cpu")
 
 
 class HuffmanLayer(nn.Module):
@@ -83,7 +99,8 @@ class HuffmanLayer(nn.Module):
 class HuffmanLinear(HuffmanLayer):
     """nn.Linear with a coded weight, multiplied by without ever being decoded as a whole.
 
-    Shapes: (…, in_features) float32 → (…, out_features).
+    Shapes: (…, in_features) float32 → (…, out_features), contiguous as a plain layer's result is; where x lies in
+    memory feature by feature, so does the result.
     """
 
     @property
@@ -100,21 +117,27 @@ class HuffmanLinear(HuffmanLayer):
         """Bytes that a call needs beside weights, their tables, x and result.
 
         - batch: rows of x.
-        - feature_major: x lies in memory feature by feature, as the result of another such layer does; if not, or if
-          it has more than 64 rows, 64 at a time are copied.
+        - feature_major: x lies in memory feature by feature; if not, or if it has more than 64 rows, 64 at a time are
+          copied, and if not, the result is turned, too.
 
         Where the reference serves (no compiled kernels), the whole matrix is decoded.
         """
         if ops.prepare(self.coded) is None:
             return 4 * self.coded.rows * self.coded.columns
-        as_it_is = batch == 1 or (feature_major and batch <= ops.TILE)
-        copied = 0 if as_it_is else 4 * min(batch, ops.TILE) * self.coded.columns
-        return self.scratch_nbytes + copied
+        copied = turned = 0
+        if batch > 1 and not (feature_major and batch <= ops.TILE):
+            copied = 4 * min(batch, ops.TILE) * self.coded.columns
+        if batch > 1 and not feature_major:
+            turned = 4 * batch * self.coded.rows
+        return self.scratch_nbytes + max(copied, turned)
 
     def forward(self, x: Tensor) -> Tensor:
         """Of a batch of rows."""
         self._check(x)
-        return ops.linear(self.coded, x, self.bias)
+        y = ops.linear(self.coded, x, self.bias)
+        if x.dim() > 1 and x.stride(-1) != 1:
+            return y
+        return ops.transposed(y.reshape(-1, self.out_features).t()).reshape(y.shape)  # nets call .view on it
 
     def extra_repr(self) -> str:
         """Sizes, for print."""
@@ -187,9 +210,10 @@ class HuffmanConv2d(HuffmanLayer):
         """Of a batch of images."""
         self._check(x)
         coded = self.coded
-        weight = ops.decode(coded, out=self.workspace.take(coded.rows, coded.columns))
-        weight = weight.view(coded.rows, self.in_channels // self.groups, *self.kernel_size)
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        with self.workspace.lock:
+            weight = ops.decode(coded, out=self.workspace.take(coded.rows, coded.columns))
+            weight = weight.view(coded.rows, self.in_channels // self.groups, *self.kernel_size)
+            return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         """Sizes, for print."""

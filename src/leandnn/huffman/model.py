@@ -304,9 +304,21 @@ def _filled(into: nn.Module, coded: Mapping[str, nn.Module], tensors: Mapping[st
             or (shape[0], math.prod(shape[1:])) != layer.coded.shape
         ):
             raise LeandnnError(f"{name} is {own} in the model, the file has {layer}")
+    _must_fit(into, coded, tensors)
     model = replaced(into, {known[name]: layer for name, layer in coded.items()})
     model.load_state_dict(tensors)
     return model
+
+
+def _must_fit(into: nn.Module, coded: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    """LeandnnError where the file's tensors are not the model's, less the weights that are coded."""
+    weights = {f"{name}.weight".removeprefix(".") for name in coded}
+    own = {name: tuple(t.shape) for name, t in into.state_dict().items() if name not in weights}
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    for name in sorted(own.keys() | found.keys()):
+        if own.get(name) != found.get(name):
+            words = [f"of shape {s[name]}" if name in s else "nothing" for s in (own, found)]
+            raise LeandnnError(f"{name} is {words[0]} in the model, {words[1]} in the file")
 
 
 def replaced(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:

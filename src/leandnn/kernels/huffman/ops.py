@@ -17,6 +17,10 @@ from leandnn.kernels.huffman import checksum, reference
 from leandnn.kernels.huffman.encode import Slots
 from leandnn.kernels.huffman.format import LANES, Coded, CodedError
 
+_CPU: Any = {
+    "dtype": torch.float32,
+    "device": "cpu",
+}  # of what the kernels write, whatever torch's defaults are
 TILE = 64  # columns of x that are multiplied by one decoding
 
 # The extension's own tables of a matrix, as long as it lives.
@@ -61,7 +65,7 @@ def decode(coded: Coded, out: Tensor | None = None) -> Tensor:
     for broken streams and ValueError for another `out`.
     """
     if out is None:
-        out = torch.empty(coded.shape)
+        out = torch.empty(coded.shape, **_CPU)
     elif (
         out.dtype != torch.float32
         or tuple(out.shape) != coded.shape
@@ -130,7 +134,8 @@ def to_csr(coded: Coded) -> Tensor:
     begins = np.concatenate([[0], np.cumsum(coded.counts, dtype=np.int64)])
     if begins[-1] >= 1 << 31:
         raise CodedError(f"the matrix has {begins[-1]} slots, CSR with 32-bit indices holds fewer than 2^31")
-    columns, values = torch.empty(coded.slots, dtype=torch.int32), torch.empty(coded.slots)
+    columns = torch.empty(coded.slots, dtype=torch.int32, device="cpu")
+    values = torch.empty(coded.slots, **_CPU)
     own = prepare(coded)
     if own is None:
         found = reference.slots(coded)
@@ -139,7 +144,7 @@ def to_csr(coded: Coded) -> Tensor:
     else:
         _run(own.compressed_rows, columns=columns.data_ptr(), values=values.data_ptr())
     rows = torch.from_numpy(begins.astype(np.int32))
-    return torch.sparse_csr_tensor(rows, columns, values, coded.shape, check_invariants=False)
+    return torch.sparse_csr_tensor(rows, columns, values, coded.shape, **_CPU, check_invariants=False)
 
 
 def linear(coded: Coded, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -167,7 +172,7 @@ def linear(coded: Coded, x: Tensor, bias: Tensor | None = None) -> Tensor:
         if own is None:
             return F.linear(x, torch.from_numpy(reference.dense(coded)), bias)
         tokens = x.reshape(-1, coded.columns)
-        y = torch.empty((coded.rows, tokens.shape[0]))
+        y = torch.empty((coded.rows, tokens.shape[0]), **_CPU)
         if bias is not None:
             bias = bias.contiguous()
         for begin in range(0, tokens.shape[0], TILE):
@@ -190,15 +195,18 @@ def _feature_major(tokens: Tensor) -> Tensor:
 
     Rows that lie further apart are copied, too: at a large power of two they would share few sets of a cache.
     """
-    n, columns = tokens.shape
+    return transposed(tokens.resolve_neg())
+
+
+def transposed(x: Tensor) -> Tensor:
+    """The transpose of a float32 matrix on the CPU, contiguous: x's own memory where that lies so."""
+    rows, columns = x.shape
     native = dispatch.native()
-    if native is None or n == 1 or tokens.stride(1) != 1 or tokens.is_neg():
-        return tokens.t().contiguous()
-    part = torch.empty(columns, n)
-    native.feature_major(
-        x=tokens.data_ptr(), x_ld=tokens.stride(0), n=n, columns=columns, out=part.data_ptr()
-    )
-    return part
+    if native is None or rows == 1 or columns == 1 or x.stride(1) != 1:
+        return x.t().contiguous()
+    out = torch.empty((columns, rows), **_CPU)
+    native.transpose(x=x.data_ptr(), x_ld=x.stride(0), rows=rows, columns=columns, out=out.data_ptr())
+    return out
 
 
 def crc32c(data: NDArray[np.uint8]) -> int:

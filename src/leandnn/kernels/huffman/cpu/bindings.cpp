@@ -39,13 +39,13 @@ void bind_huffman(nb::module_ &m) {
       },
       nb::arg("data").noconvert(), "CRC32C of bytes.");
   m.def(
-      "feature_major",
-      [](uintptr_t x, long x_ld, long n, long columns, uintptr_t out) {
+      "transpose",
+      [](uintptr_t x, long x_ld, long rows, long columns, uintptr_t out) {
         nb::gil_scoped_release release;
-        feature_major(reinterpret_cast<const float *>(x), x_ld, n, columns, reinterpret_cast<float *>(out));
+        transpose(reinterpret_cast<const float *>(x), x_ld, rows, columns, reinterpret_cast<float *>(out));
       },
-      nb::arg("x"), nb::arg("x_ld"), nb::arg("n"), nb::arg("columns"), nb::arg("out"),
-      "Transpose of up to 64 rows of floats.");
+      nb::arg("x"), nb::arg("x_ld"), nb::arg("rows"), nb::arg("columns"), nb::arg("out"),
+      "Transpose of rows of floats, contiguous.");
   nb::class_<Coded>(m, "Coded", "A coded matrix prepared for decoding and products on the CPU.")
       .def(
           "__init__",

@@ -73,8 +73,8 @@ class Coded {
   long groups_ = 0, most_slots_ = 0;  // most_slots_: of a group ("streams")
 };
 
-// out[column * n + row] = x[row * x_ld + column], for up to HUFFMAN_TILE rows of x.
-void feature_major(const float *x, long x_ld, long n, long columns, float *out);
+// out[column * rows + row] = x[row * x_ld + column].
+void transpose(const float *x, long x_ld, long rows, long columns, float *out);
 // Chooses the instruction set of all later calls: "baseline", "avx2" or "avx512".
 void select_huffman(const char *isa);
 uint32_t crc32c(const uint8_t *data, long n);

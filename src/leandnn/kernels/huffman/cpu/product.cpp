@@ -70,19 +70,20 @@ inline void four_by_four(const float *in, long in_ld, float *out, long out_ld) {
 
 }  // namespace
 
-void feature_major(const float *x, long x_ld, long n, long columns, float *out) {
-  if (n < 1 || n > HUFFMAN_TILE) throw std::invalid_argument("a tile has a wrong number of rows");
-  constexpr long width = 16;  // floats of a cache line: each is used up before rows that share its set push it out
+void transpose(const float *x, long x_ld, long rows, long columns, float *out) {
+  // Floats of a cache line: each line of x is used up before those of other rows that share its set push it out. Where
+  // there are more rows than columns it is the lines of `out` that do so.
+  const long width = rows > columns ? 4 : 16;
   for (long begin = 0; begin < columns; begin += width) {
-    const long count = std::min(width, columns - begin), whole = count == width ? n - n % 4 : 0;
+    const long count = std::min(width, columns - begin), whole = count % 4 ? 0 : rows - rows % 4;
     const float *from = x + begin;
-    float *to = out + begin * n;
+    float *to = out + begin * rows;
     for (long row = 0; row < whole; row += 4) {
-      for (long i = 0; i < 4; ++i) __builtin_prefetch(from + (row + i) * x_ld + 4 * width);
-      for (long i = 0; i < width; i += 4) four_by_four(from + row * x_ld + i, x_ld, to + i * n + row, n);
+      for (long i = 0; i < 4; ++i) __builtin_prefetch(from + (row + i) * x_ld + 64);
+      for (long i = 0; i < count; i += 4) four_by_four(from + row * x_ld + i, x_ld, to + i * rows + row, rows);
     }
-    for (long row = whole; row < n; ++row)
-      for (long i = 0; i < count; ++i) to[i * n + row] = from[row * x_ld + i];
+    for (long row = whole; row < rows; ++row)
+      for (long i = 0; i < count; ++i) to[i * rows + row] = from[row * x_ld + i];
   }
 }
 
