@@ -11,7 +11,7 @@ import functools
 import torch
 
 from leandnn import runtime
-from leandnn.bench import huffman_decode, huffman_layers, huffman_peers, huffman_plans
+from leandnn.bench import huffman_decode, huffman_gpu, huffman_layers, huffman_peers, huffman_plans
 from leandnn.bench.huffman_plans import Scored
 from leandnn.bench.timing import Row
 from leandnn.huffman import full_alexnet
@@ -59,6 +59,7 @@ def rows(quick: bool) -> list[Row]:
     with torch.no_grad():
         found = huffman_decode.sizes(models, net.shrink)
         found += huffman_decode.rates(net, repeats, tuple(huffman_decode.CASES)[: 1 if quick else None])
+        found += huffman_gpu.rates(net, repeats)
         names = ("fc6",) if quick else tuple(full_alexnet.FC)
         batches = huffman_layers.BATCHES[: 2 if quick else None]
         found += huffman_layers.linear(net, model, names, batches, repeats)
