@@ -6,6 +6,7 @@ machine names, so two forced runs give equal bytes.
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ import nbformat
 from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import unwritable, write_text
+from leandnn.report.figures import in_few_colours
 from leandnn.report.inert import only_inert
 
 INJECTED = "injected-parameters"
@@ -74,8 +76,19 @@ def normalise(notebook: Any) -> Any:
         for output in cell.get("outputs", []):
             output.pop("metadata", None) if output.output_type == "stream" else None
             if "data" in output:
-                output.data, output.metadata = nbformat.from_dict([only_inert(output.data), {}])
+                output.data, output.metadata = nbformat.from_dict([_small(only_inert(output.data)), {}])
     return notebook
+
+
+def _small(data: Any) -> Any:
+    """An output's data with its picture in few colours, as figures.save writes them."""
+    if "image/png" in data:
+        try:
+            png = in_few_colours(base64.b64decode(data["image/png"]))
+        except (OSError, ValueError):  # no picture
+            return data
+        return {**data, "image/png": base64.b64encode(png).decode()}
+    return data
 
 
 def _is_ours(folder: Path, notebook: str) -> bool:
