@@ -39,7 +39,18 @@ def test_the_machine_card_holds_no_host_or_user_name():
     assert re.fullmatch(r"[a-z0-9-]+", card["name"])
     assert card["cores"] >= 1
     assert card["versions"]["torch"] == torch.__version__
-    keys = {"name", "cpu", "cores", "isa", "caches", "memory_gib", "gpus", "system", "versions"}
+    keys = {
+        "name",
+        "cpu",
+        "cpu_generation",
+        "cores",
+        "isa",
+        "caches",
+        "memory_gib",
+        "gpus",
+        "system",
+        "versions",
+    }
     assert set(card) == keys
     measured = probe.card()
     assert set(measured) == keys | {"fma_peak_gflops", "copy_gbytes"}

@@ -76,5 +76,7 @@ def in_few_colours(png: bytes) -> bytes:
 
     content = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
+        if image.mode == "P":
+            return png
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
     return content.getvalue()
