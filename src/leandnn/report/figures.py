@@ -71,7 +71,10 @@ def save(figure: Figure, name: str, caption: str, out_dir: Path | str, **facts: 
 
 
 def in_few_colours(png: bytes) -> bytes:
-    """A figure has few colours: with a palette of 256 it looks the same, in a third of the bytes that git keeps."""
+    """A figure has few colours: with a palette of 256 it looks the same, in a third of the bytes that git keeps.
+
+    One that has a palette stays as it is.
+    """
     from PIL import Image
 
     content = io.BytesIO()

@@ -45,9 +45,8 @@ def machine(card: dict[str, Any]) -> str:
     """A machine in a few words, with the torch version."""
     gpus = f", {card['gpus'][0]}" if card["gpus"] else ""
     avx512 = ", AVX-512" if "avx512f" in card["isa"] else ""
-    generation = (
-        f" ({card['cpu_generation']})" if card.get("cpu_generation") else ""
-    )  # not in files before 2026-11-30
+    # Older files do not say which.
+    generation = f" ({card['cpu_generation']})" if card.get("cpu_generation") else ""
     return (
         f"{card['cpu']}{generation}, {card['cores']} cores{avx512}, {card['memory_gib']:.0f} GiB{gpus}, "
         f"torch {card['versions']['torch']}"
@@ -96,7 +95,7 @@ def training(root: Path) -> str:
                 _minutes(median(c["seconds"] for c in costs)),
                 f"{median(c['seconds_per_step'] for c in costs) * 1e3:.0f} ms",
                 f"{max(c['peak_mib'] for c in costs):,} MiB",
-                machine(content["machine"]),
+                machine({**content["machine"], "cpu_generation": _generation(costs)}),
             ]
             for title, costs in sorted(groups.items())
         ]
@@ -110,6 +109,12 @@ def training(root: Path) -> str:
         "machine",
     ]
     return _table(root, "cost.json", head, rows_of, "Not measured yet (`dvc repro` writes it).")
+
+
+def _generation(costs: list[dict[str, Any]]) -> str:
+    """The generation of the processors that runs were measured on; empty where one of them does not say it."""
+    found = sorted({c.get("cpu_generation", "") for c in costs})
+    return " and ".join(found) if all(found) else ""
 
 
 def _step_by(impl: str) -> str:

@@ -22,10 +22,8 @@ PEERS = {
     "decode → torch.csr": "decode, then CSR",
     "decode → torch.dense": "decode, then dense",
 }
-BESIDE = {
-    "torch.int8 (dynamic)": "int8",
-    "decode → torch.csr": "decode, then CSR",
-}  # with a target of their own
+# Peers with a target of their own.
+BESIDE = {"torch.int8 (dynamic)": "int8", "decode → torch.csr": "decode, then CSR"}
 
 
 def huffman(root: Path) -> str:

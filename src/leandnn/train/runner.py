@@ -209,7 +209,9 @@ def _known_costs() -> dict[str, Any]:
 def _write_costs(costs: Mapping[str, Mapping[str, Any]]) -> None:
     """Merge what the runs took into reference/<machine>/cost.json (evidence, never a dependency of training)."""
     with locked("cost", "the cost file is being written"):
-        write_json(_cost_file(), {"machine": machine.card(), "runs": {**_known_costs(), **costs}})
+        # Runs that are there already may be of another processor of this machine's name.
+        own = {title: {**cost, "cpu_generation": machine.cpu_generation()} for title, cost in costs.items()}
+        write_json(_cost_file(), {"machine": machine.card(), "runs": {**_known_costs(), **own}})
 
 
 def _forget_old(places: list[Place]) -> None:
