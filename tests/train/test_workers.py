@@ -1,19 +1,35 @@
-"""What is seen of runs while they train."""
+"""Worker processes side by side: what one that fails does to the others."""
 
-from __future__ import annotations
+import sys
 
 import pytest
 
-from leandnn.train import workers
+from leandnn.errors import LeandnnError
+from leandnn.train.workers import Job, run_jobs
 
 
-def test_an_epoch_of_many_numbers_is_cut_to_a_line(capsys: pytest.CaptureFixture[str]):
-    screen = workers._Screen(1)
-    screen.terminal = False
-    numbers = ", ".join(f"column_{i} {i}" for i in range(200))
-    screen.show(workers.Job("run", []), 1, 2, f"epoch 1/2: {numbers}")
-    screen.show(workers.Job("run", []), 2, 2, "epoch 2/2: test_accuracy 0.5")
-    long, short = capsys.readouterr().out.splitlines()
-    assert long.startswith("run epoch 1/2: column_0 0, column_1 1") and long.endswith(" …")
-    assert len(long) <= len("run ") + workers.LONGEST
-    assert short == "run epoch 2/2: test_accuracy 0.5"
+def job(title: str, code: str) -> Job:
+    return Job(title, [sys.executable, "-c", code])
+
+
+def failing(title: str) -> Job:
+    return job(title, f"import sys; print('leandnn: {title} has 3, expected 4'); sys.exit(1)")
+
+
+def test_a_worker_that_fails_stops_the_others_and_its_sentence_is_passed_on():
+    done: list[str] = []
+    jobs = [failing("first"), job("second", "pass")]
+    with pytest.raises(LeandnnError, match=r"^first failed: first has 3, expected 4$"):
+        run_jobs(jobs, 1, 1, on_done=lambda job: done.append(job.title))
+    assert done == []
+
+
+def test_where_the_others_go_on_they_are_done_and_every_failure_is_said(capsys: pytest.CaptureFixture[str]):
+    done: list[str] = []
+    jobs = [failing("first"), job("second", "pass"), failing("third"), job("fourth", "pass")]
+    with pytest.raises(LeandnnError, match=r"^first failed: .* \(and 1 more, named above\)$"):
+        run_jobs(jobs, 1, 1, on_done=lambda job: done.append(job.title), keep_going=True)
+    assert done == ["second", "fourth"]
+    said = capsys.readouterr().err
+    assert said.count("the other runs go on") == 2
+    assert "third has 3, expected 4" in said

@@ -82,8 +82,8 @@ def run_studies(
     - workers: processes at once; None for one per `threads` cores on a CPU, one per device else.
     - made_by: the commit, written into every record.
 
-    Raises LeandnnError if a run fails, a file is damaged, a folder cannot be written, or another process runs one
-    of the studies.
+    Raises LeandnnError if a run fails (when the others are done), a file is damaged, a folder cannot be written, or
+    another process runs one of the studies.
     """
     deadline = time.monotonic() + 60 * minutes
     folder = paths.REFERENCE / machine.name(device)
@@ -164,6 +164,7 @@ def run_studies(
             may_start=may_start,
             on_done=on_done,
             stop_at=deadline,
+            keep_going=True,
         )
         return len(pending) - done
 

@@ -62,19 +62,22 @@ def run_jobs(
     may_start: Callable[[Job], bool] = lambda job: True,
     on_done: Callable[[Job], None] = lambda job: None,
     stop_at: float = math.inf,
+    keep_going: bool = False,
 ) -> None:
     """Run all jobs, at most `workers` at once, each with `threads` threads; show their progress.
 
     - may_start: asked before a job is started; a job that may not is skipped.
     - on_done: called in this process when a job has ended well.
     - stop_at: time.monotonic() at which running jobs are stopped (their checkpoints stay).
+    - keep_going: whether the other jobs go on when one fails, which is said at once.
 
     On a terminal there is a bar per worker, elsewhere a line per epoch. Raises LeandnnError with the
-    worker's own sentence when one fails; the others are stopped.
+    worker's own sentence when one fails: at once, the others being stopped, or at the end with keep_going.
     """
     waiting, running = list(jobs), list[Job]()
     lines: queue.Queue[tuple[Job, str | None]] = queue.Queue()
     screen = _Screen(workers)
+    failures: list[LeandnnError] = []
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -93,8 +96,15 @@ def run_jobs(
             if line is None:
                 running.remove(job)
                 screen.finished(job)
-                _check(job)
-                on_done(job)
+                try:
+                    _check(job)
+                except LeandnnError as error:
+                    if not keep_going:
+                        raise
+                    failures.append(error)
+                    print(f"{error}; the other runs go on", file=sys.stderr, flush=True)
+                else:
+                    on_done(job)
             elif line.startswith(EVENT):
                 screen.show(job, *json.loads(line.removeprefix(EVENT)))
             else:
@@ -105,6 +115,9 @@ def run_jobs(
                 job.process.kill()
                 job.process.wait()
         screen.close()
+    if failures:
+        more = f" (and {len(failures) - 1} more, named above)" if len(failures) > 1 else ""
+        raise LeandnnError(f"{failures[0]}{more}")
 
 
 def _start(job: Job, threads: int, lines: queue.Queue[tuple[Job, str | None]]) -> None:
