@@ -34,6 +34,9 @@ KINDS = {
     "rbgp4_8": Panels(random_graph(2, 3, 0.6, 3), (4, 2), random_graph(4, 5, 0.5, 4), (4, 4)),
     "block4x4": Panels(Graph.complete(1, 1), (1, 1), random_graph(9, 7, 0.4, 5), (4, 4)),
     "block16x1": Panels(Graph.complete(1, 1), (1, 1), random_graph(3, 50, 0.4, 6), (16, 1)),
+    "block8x1": Panels(
+        Graph.complete(1, 1), (1, 1), random_graph(5, 300, 0.2, 11), (8, 1)
+    ),  # several bands of dX
     "block128x128": Panels(Graph.complete(1, 1), (1, 1), random_graph(2, 2, 0.7, 7), (128, 128)),
     "block3x5": Panels(Graph.complete(1, 1), (1, 1), random_graph(7, 6, 0.5, 8), (3, 5)),
     "unstructured": Panels(Graph.complete(1, 1), (1, 1), random_graph(37, 53, 0.2, 9), (1, 1)),

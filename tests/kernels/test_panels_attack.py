@@ -13,11 +13,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernels.panels_cases import KINDS, assert_close, columns, random_panels
+from tests.kernels.panels_cases import KINDS, assert_close, columns, random_graph, random_panels
 from torch import Tensor
 
 from leandnn.kernels import dispatch
-from leandnn.kernels.panels import reference
+from leandnn.kernels.panels import convolution, reference
 from leandnn.kernels.panels.format import Graph, Panels
 from leandnn.kernels.panels.ops import conv2d, linear, matmul
 from leandnn.kernels.panels.plan import Plan, Prepared
@@ -173,6 +173,64 @@ def test_convolutions_of_any_geometry_stay_within_their_images(
         torch.testing.assert_close(a.double(), b, **steps)
 
 
+@given(
+    seed=st.integers(0, 10**6), path=paths, behind=st.booleans(), threads=st.integers(1, 3), images=st.integers(1, 3),
+    eights=st.integers(1, 4), height=st.integers(1, 9), kernel=st.tuples(*[st.integers(1, 4)] * 2),
+    stride=st.tuples(*[st.integers(1, 4)] * 2), dilation=st.tuples(*[st.integers(1, 3)] * 2),
+    border=st.tuples(*[st.integers(0, 5)] * 2), rows=st.sampled_from([1, 2, 4, 8, 16]), relu=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_convolutions_whose_rows_hold_whole_vectors_read_within_their_images(
+    seed, path, behind, threads, images, eights, height, kernel, stride, dilation, border, rows, relu
+):
+    """These are computed in place: the image is such that the output is 8, 16, 24 or 32 pixels wide."""
+    rng = np.random.default_rng(seed)
+    padding = tuple(int(rng.integers(0, b + 1)) for b in border)
+    sides = [
+        max(1, (out - 1) * s + d * (k - 1) + 1 - 2 * p + int(rng.integers(s)))
+        for out, s, d, k, p in zip((height, 8 * eights), stride, dilation, kernel, padding, strict=True)
+    ]
+    channels = int(rng.integers(1, 5))
+    blocks = rng.random((3, channels)) < 0.6
+    panels = Panels(
+        Graph.complete(1, 1), (1, 1), Graph.from_mask(blocks), (rows, kernel[0] * kernel[1])
+    )  # as RBGP4 has them: whole windows
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(panels.nnz,), (images, channels, *sides), (panels.shape[0],)]
+    drawn = [torch.randn(s, generator=generator) for s in shapes]
+    ours = [at_the_edge(t, behind) for t in drawn]
+    geometry = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    torch.set_num_threads(threads)
+    try:
+        with dispatch.using(path):
+            try:
+                y = conv2d(ours[0], ours[1], Plan(panels), ours[2], relu=relu, **geometry)
+            except ValueError as error:
+                assert "expected at least 1 × 1" in str(error)  # padding that swallows the image
+                return
+    finally:
+        torch.set_num_threads(1)
+    theirs = [t.double() for t in drawn]
+    exact = reference.conv2d(panels, *theirs, relu, kernel, stride, padding, dilation)
+    torch.testing.assert_close(y.double(), exact, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_images_too_large_for_a_cache_are_taken_in_strips(threads: int):
+    torch.manual_seed(0)
+    panels = Panels(Graph.complete(1, 1), (1, 1), random_graph(3, 96, 0.3, 1), (4, 9))
+    plan, values, x = Plan(panels), torch.randn(panels.nnz), torch.randn(2, 96, 70, 80)
+    torch.set_num_threads(threads)
+    try:
+        found = [conv2d(values, x, plan, kernel_size=3, padding=1, stride=s) for s in (1, 2)]
+    finally:
+        torch.set_num_threads(1)
+    for y, stride in zip(found, (1, 2), strict=True):
+        pair = [(n, n) for n in (3, stride, 1, 1)]
+        exact = reference.conv2d(panels, values.double(), x.double(), None, False, *pair)
+        torch.testing.assert_close(y.double(), exact, atol=1e-3, rtol=1e-4)
+
+
 @pytest.mark.parametrize("path", PATHS[1:])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("token", [False, True])
@@ -265,3 +323,31 @@ def test_autograd_sees_what_is_written_into_out():
     Prepared(case.plan, case.values)(case.x, y)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", ["rbgp4", "block8x1"])
+def test_the_products_do_not_follow_torchs_default_dtype(default: torch.dtype, kind: str):
+    """What the kernels write into is float32 on the CPU, whatever torch makes unless it is told."""
+    plan, (m, k) = Plan(KINDS[kind]), KINDS[kind].shape
+    values, x, dy = (torch.randn(size, dtype=torch.float32) for size in [(plan.nnz,), (k, 50), (m, 50)])
+    image, sizes = torch.randn(2, k, 3, 5, dtype=torch.float32), [1, 1, 1, 1, 0, 0, 1, 1]
+    dimage = torch.randn(2, m, 3, 5, dtype=torch.float32)
+
+    def products() -> list[torch.Tensor]:
+        return [
+            plan.product(values, x, out=x.new_empty(m, 50)),
+            plan.transposed_product(values, dy, out=x.new_empty(k, 50)),
+            plan.sampled_product(dy, x),
+            convolution.forward(plan, values, image, None, False, sizes),
+            convolution.input_gradient(plan, values, dimage, list(image.shape), sizes),
+            convolution.values_gradient(plan, dimage, image, sizes),
+        ]
+
+    expected, before = products(), torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(default)
+        found = products()
+    finally:
+        torch.set_default_dtype(before)
+    assert all(a.dtype == torch.float32 and torch.equal(a, b) for a, b in zip(found, expected, strict=True))

@@ -108,7 +108,8 @@ def input_gradient(plan: Plan, values: Tensor, dy: Tensor, x_shape: list[int], s
         weight = reference.dense(plan.panels, values).view(plan.shape[0], -1, *kernel)
         dx: Tensor = conv2d_input(x_shape, weight, dy, **window)
         return dx
-    dx, own = torch.empty(x_shape), values.float()  # float32: patches meet in a pixel and add up
+    dx = torch.empty(x_shape, dtype=torch.float32, device="cpu")  # patches meet in a pixel and add up
+    own = values.float()
     plan.native_transposed.conv_transposed(
         own.data_ptr(),
         dy.data_ptr(),
@@ -133,7 +134,7 @@ def values_gradient(plan: Plan, dy: Tensor, x: Tensor, sizes: list[int]) -> Tens
         grad: Tensor = conv2d_weight(x, size, dy, **window)
         rows, columns = (torch.from_numpy(c) for c in plan.panels.coordinates())
         return grad.flatten(1)[rows, columns]
-    found = torch.empty(plan.nnz)
+    found = torch.empty(plan.nnz, dtype=torch.float32, device="cpu")
     plan.native.conv_sampled(
         dy.data_ptr(),
         dy.dtype == torch.bfloat16,

@@ -71,9 +71,9 @@ def conv2d(
     - values: nnz numbers of W, whose columns are in the order of weight.flatten(1): (channel, y, x).
     - x: images × channels × height × width, contiguous or made so, of values' dtype.
 
-    The patches are gathered in blocks of at most 48 columns (256 or 512 for the gradient of the values); the patch
-    matrix never exists as a whole. Returns
-    images × M × out height × out width. Errors as of linear.
+    The patch matrix never exists as a whole: a forward product whose output is a multiple of 8 pixels wide reads the
+    images themselves (float32), others gather patches in blocks of at most 48 columns, the gradient of the values 256
+    or 512. Returns images × M × out height × out width. Errors as of linear.
     """
     sizes = [
         *_pair(kernel_size, "kernel_size", 1),

@@ -76,8 +76,15 @@ class Plan:
 
     @functools.cached_property
     def native_transposed(self) -> Any:
-        """The extension's plan of Wᵀ, with the way its values come from W's."""
+        """The extension's way to Wᵀ: its plan, and how its values come from W's; or W's own plan, scattered.
+
+        The latter where rows share their columns by fours, and columns share none with a neighbour: twice as fast.
+        """
         own = self.transposed
+        if self.panels.chunk == 4 and own.chunk == 1:
+            from leandnn.kernels import _native
+
+            return _native.Scattered(self.native)
         plan = _native_plan(own, own.bases, *own.offsets, own.starts, pairs=False)
         tiles = transposed_tiles(self.panels, own)
         plan.set_tiles(tiles.source, tiles.height, tiles.width, self.panels.chunk, self.nnz)
@@ -156,7 +163,7 @@ class Plan:
         if dispatch.native() is None:
             with torch.no_grad():
                 return reference.sampled(self.panels, dy, x)
-        found = torch.empty(self.nnz)
+        found = torch.empty(self.nnz, dtype=torch.float32, device="cpu")
         self.native.sampled(*dy_view, *x_view, x.shape[1], found.data_ptr(), torch.get_num_threads())
         return found.to(x.dtype)
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "plan.hpp"
+#include "scattered.hpp"
 
 namespace nb = nanobind;
 
@@ -40,6 +40,39 @@ View patches(uintptr_t data, bool bf16, const Geometry &g) {
           g.channels * g.kernel_h * g.kernel_w, g.images * g.pixels(), 0, &g};
 }
 
+// The two ways of Wᵀ · dY.
+void transposed(const Plan &plan, const float *values, const View &dy, const View &dx, int threads) {
+  plan.product_retiled(values, dy, dx, threads);
+}
+void transposed(const Scattered &way, const float *values, const View &dy, const View &dx, int threads) {
+  way.product(values, dy, dx, threads);
+}
+
+template <class Way>
+void def_transposed(nb::class_<Way> &way) {
+  way.def(
+         "transposed",
+         [](const Way &self, uintptr_t values, uintptr_t dy, int dy_layout, bool dy_bf16, long dy_ld, long n,
+            uintptr_t dx, int dx_layout, bool dx_bf16, long dx_ld, int threads) {
+           nb::gil_scoped_release release;
+           transposed(self, reinterpret_cast<const float *>(values),
+                      view(dy, dy_layout, dy_bf16, self.columns(), n, dy_ld),
+                      view(dx, dx_layout, dx_bf16, self.rows(), n, dx_ld), threads);
+         },
+         nb::arg("values"), nb::arg("dy"), nb::arg("dy_layout"), nb::arg("dy_bf16"), nb::arg("dy_ld"), nb::arg("n"),
+         nb::arg("dx"), nb::arg("dx_layout"), nb::arg("dx_bf16"), nb::arg("dx_ld"), nb::arg("threads"))
+      .def(
+          "conv_transposed",
+          [](const Way &self, uintptr_t values, uintptr_t dy, bool bf16, const Geometry &g, uintptr_t dx,
+             int threads) {
+            nb::gil_scoped_release release;
+            transposed(self, reinterpret_cast<const float *>(values),
+                       view(dy, 2, bf16, self.columns(), g.images * g.pixels(), g.pixels()), patches(dx, false, g),
+                       threads);
+          },
+          nb::arg("values"), nb::arg("dy"), nb::arg("bf16"), nb::arg("geometry"), nb::arg("dx"), nb::arg("threads"));
+}
+
 }  // namespace
 
 void bind_panels(nb::module_ &m) {
@@ -49,8 +82,12 @@ void bind_panels(nb::module_ &m) {
            nb::arg("images"), nb::arg("channels"), nb::arg("height"), nb::arg("width"), nb::arg("kernel_h"),
            nb::arg("kernel_w"), nb::arg("stride_h"), nb::arg("stride_w"), nb::arg("pad_h"), nb::arg("pad_w"),
            nb::arg("dilation_h"), nb::arg("dilation_w"), nb::arg("out_h"), nb::arg("out_w"));
-  nb::class_<Plan>(m, "Plan", "A pattern prepared for its products on the CPU.")
-      .def(
+  nb::class_<Plan> plan(m, "Plan", "A pattern prepared for its products on the CPU.");
+  def_transposed(plan);
+  nb::class_<Scattered> scattered(m, "Scattered", "The product with a plan's transposed matrix, added up in place.");
+  def_transposed(scattered);
+  scattered.def(nb::init<const Plan &>(), nb::arg("plan"), nb::keep_alive<1, 2>());
+  plan.def(
           "__init__",
           [](Plan *self, long rows, long columns, int n_o, int n_i, int m_r, int m_b, int h, Array<int> base_begin,
              Array<int> bases, Array<int> offset_begin, Array<int> offsets, Array<long> starts, bool pairs) {
@@ -67,17 +104,6 @@ void bind_panels(nb::module_ &m) {
             self.set_tiles(copy(source), th, tw, h_source, values);
           },
           nb::arg("source").noconvert(), nb::arg("th"), nb::arg("tw"), nb::arg("h_source"), nb::arg("values"))
-      .def(
-          "transposed",
-          [](const Plan &self, uintptr_t values, uintptr_t dy, int dy_layout, bool dy_bf16, long dy_ld, long n,
-             uintptr_t dx, int dx_layout, bool dx_bf16, long dx_ld, int threads) {
-            nb::gil_scoped_release release;
-            self.product_retiled(reinterpret_cast<const float *>(values),
-                                 view(dy, dy_layout, dy_bf16, self.columns(), n, dy_ld),
-                                 view(dx, dx_layout, dx_bf16, self.rows(), n, dx_ld), threads);
-          },
-          nb::arg("values"), nb::arg("dy"), nb::arg("dy_layout"), nb::arg("dy_bf16"), nb::arg("dy_ld"), nb::arg("n"),
-          nb::arg("dx"), nb::arg("dx_layout"), nb::arg("dx_bf16"), nb::arg("dx_ld"), nb::arg("threads"))
       .def(
           "product",
           [](const Plan &self, uintptr_t values, uintptr_t x, int x_layout, bool x_bf16, long x_ld, long n,
@@ -114,16 +140,6 @@ void bind_panels(nb::module_ &m) {
           },
           nb::arg("values"), nb::arg("x"), nb::arg("x_bf16"), nb::arg("geometry"), nb::arg("y"), nb::arg("y_bf16"),
           nb::arg("bias"), nb::arg("relu"), nb::arg("threads"))
-      .def(
-          "conv_transposed",
-          [](const Plan &self, uintptr_t values, uintptr_t dy, bool bf16, const Geometry &g, uintptr_t dx,
-             int threads) {
-            nb::gil_scoped_release release;
-            self.product_retiled(reinterpret_cast<const float *>(values),
-                                 view(dy, 2, bf16, self.columns(), g.images * g.pixels(), g.pixels()),
-                                 patches(dx, false, g), threads);
-          },
-          nb::arg("values"), nb::arg("dy"), nb::arg("bf16"), nb::arg("geometry"), nb::arg("dx"), nb::arg("threads"))
       .def(
           "conv_sampled",
           [](const Plan &self, uintptr_t dy, bool bf16, uintptr_t x, const Geometry &g, uintptr_t values,

@@ -14,6 +14,16 @@ struct PanelsIndex {
   const long *starts;                   // n_o * n_i + 1: where a panel's values begin
 };
 
+// Of W, in chunks of 4 rows, the columns [first, first + SCATTERED_COLUMNS).
+struct PanelsBand {
+  const int *rows;         // the rows of every panel, m_r * m_b each
+  const int *columns;      // the columns of every panel, ascending
+  const int *origin;       // where each panel's begin in there
+  const int *begin, *end;  // and where those of the band do, and end
+  int first;
+};
+
+enum { SCATTERED_COLUMNS = 128 };  // so that a band of dX stays in L1
 enum { PANELS_PADDING = 16 };  // numbers past the end of `offsets` that may be read (never used as indices)
 enum { PANELS_WIDTH = 48 };    // columns of a packed block of X at most
 enum { SAMPLED_ROWS = 16 };    // rows of dY that a sampled product by dots keeps in L1
@@ -25,9 +35,16 @@ struct PanelsKernels {
   // y[row * ld + j] = relu(values · x + bias) for j < w ≤ width; x is a packed block.
   void (*product)(const PanelsIndex *, const float *values, const float *x, int width, float *y, long ld, int w,
                   const float *bias, int relu, long first, long last);
+  // The same of all panels where the index counts floats of x: 8 columns of y begin at[k] floats behind a column of W,
+  // unless `halves` two such eights lie side by side. `at` has width / 8 numbers and one more.
+  void (*product_at)(const PanelsIndex *, const float *values, const float *x, const int *at, int halves, int width,
+                     float *y, long ld, int w, const float *bias, int relu);
   // The same for one column: y[row]; scratch holds (columns of the panel + 16) floats.
   void (*vector)(const PanelsIndex *, const float *values, const float *x, float *y, const float *bias, int relu,
                  float *scratch, long first, long last);
+  // dx[(column - band's first) * width + j] += Wᵀ · dy for the columns of a band; dx and dy are packed blocks.
+  void (*scattered)(const PanelsIndex *, const PanelsBand *, const float *values, const float *dy, int width,
+                    float *dx);
   // values (+)= the entries of dy · xᵀ on the pattern; dy is [M][ld_dy], x is [K][ld_x], both n wide. Scratch:
   // the columns of a panel, and 32 * SAMPLED_STRIDE floats. Where sampled_by_outer says so, both are packed
   // blocks of SAMPLED_STRIDE, zero up to a multiple of 16.

@@ -26,23 +26,6 @@ const PanelsBf16Kernels *bf16_kernels = nullptr;
 constexpr long DOTS_BLOCK = 512;  // columns of X in a block of the sampled product by dots: 16 rows of dY fit L1
 constexpr long PATCHES_FLOATS = 1 << 17;  // of a block of patches that are added up: half of a common L2
 
-// A block of columns: the first, and how many.
-struct Block {
-  long first;
-  int count;
-};
-
-// Blocks of 48 columns, and at the end of 32 or fewer, so that the last one is not a sliver.
-std::vector<Block> blocks_of(long first, long end) {
-  std::vector<Block> found;
-  while (first < end) {
-    const long left = end - first, take = left > 64 ? 48 : left > 48 ? 32 : left;
-    found.push_back({first, static_cast<int>(take)});
-    first += take;
-  }
-  return found;
-}
-
 thread_local Scratch block_scratch, output_scratch, pair_scratch, tile_scratch, rows_scratch;
 
 void require(bool holds, const std::string &message) {
@@ -72,6 +55,8 @@ void select_panels(const char *isa) {
   }
 #endif
 }
+
+const PanelsKernels &panels_kernels() { return *kernels; }
 
 bool has_bf16_products() { return bf16_kernels != nullptr; }
 
@@ -171,8 +156,7 @@ void Plan::product_retiled(const float *values, const View &x, const View &y, in
 }
 
 int Plan::width_for(int w) const {
-  const int least = pairs_ ? 16 : 8;
-  return std::max(least, w > 32 ? 48 : w > 16 ? 32 : w > 8 ? 16 : 8);
+  return std::max(pairs_ ? 16 : 8, leandnn::width_for(w));
 }
 
 // Rows of X into a packed block, of BF16 pairs for a pair plan (r0 is even then).
@@ -222,6 +206,13 @@ void Plan::product(const void *values, const View &x, const View &y, const float
            bias, relu, threads);
     return;
   }
+  if (x.layout == Layout::patches && y.layout == Layout::image && !pairs_ && !x.bf16 && !y.bf16) {
+    if (const auto direct = direct_for(*x.geometry)) {
+      direct->product(static_cast<const float *>(values), static_cast<const float *>(x.data),
+                      static_cast<float *>(y.data), x.geometry->images, bias, relu, threads);
+      return;
+    }
+  }
   if (y.layout == Layout::patches) {  // columns of one image meet: an image belongs to one task
     const long pixels = y.geometry->pixels(), images = y.geometry->images;
     // As many columns at a time as the second-level cache holds: where their patches meet is walked less often.
@@ -252,6 +243,14 @@ void Plan::product(const void *values, const View &x, const View &y, const float
   } else {
     for (const Block &block : blocks) split_tile(values, x, y, bias, relu, block.first, block.count, threads);
   }
+}
+
+// The direct way of a convolution, null where there is none. The last one is kept: a layer's geometry rarely changes.
+std::shared_ptr<const Direct> Plan::direct_for(const Geometry &g) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (direct_ != nullptr && direct_->is_for(g)) return direct_;
+  if (!Direct::serves(index_, g)) return nullptr;
+  return direct_ = std::make_shared<const Direct>(index_, g);
 }
 
 // One thread: all panels over one block of columns.
@@ -305,7 +304,7 @@ void Plan::sampled(const View &dy, const View &x, float *values, int threads) co
   require(x.rows == index_.columns && dy.rows == index_.rows && x.n == dy.n && !pairs_,
           "the views do not fit the plan");
   if (x.n == 0) {
-    std::memset(values, 0, static_cast<std::size_t>(starts_.back()) * sizeof(float));
+    std::fill_n(values, starts_.back(), 0.0f);
     return;
   }
   const long parts = std::max(1L, std::min<long>(threads * 4L, panels()));

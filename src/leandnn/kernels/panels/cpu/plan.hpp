@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <vector>
 
+#include "direct.hpp"
 #include "views.hpp"
 
 namespace leandnn {
@@ -28,6 +31,7 @@ class Plan {
   // values = the entries of dY · Xᵀ on the pattern.
   void sampled(const View &dy, const View &x, float *values, int threads) const;
 
+  const PanelsIndex &index() const { return index_; }
   long rows() const { return index_.rows; }
   long columns() const { return index_.columns; }
   long values() const { return starts_.back(); }
@@ -39,6 +43,7 @@ class Plan {
   void vector(const float *values, const float *x, float *y, const float *bias, bool relu, int threads) const;
   bool in_runs_of_4() const;
   int width_for(int w) const;
+  std::shared_ptr<const Direct> direct_for(const Geometry &g) const;
   void load(const View &x, long j0, int w, int width, float *block, long r0, long r1) const;
   void run(const void *values, const float *block, int width, float *y, long ld, int w, const float *bias,
            bool relu, long first, long last) const;
@@ -50,8 +55,12 @@ class Plan {
   bool pairs_;
   int th_ = 0, tw_ = 0, h_source_ = 0;
   long most_columns_ = 0;  // of a panel
+  mutable std::mutex mutex_;
+  mutable std::shared_ptr<const Direct> direct_;  // under mutex_
 };
 
+// Of the instruction set in use.
+const PanelsKernels &panels_kernels();
 // Chooses the instruction set of all later calls: "baseline", "avx2" or "avx512".
 void select_panels(const char *isa);
 // Whether this CPU multiplies BF16 pairs (AVX512_BF16) and the instruction set in use is "avx512".

@@ -286,6 +286,16 @@ void write_indirect(const View &view, long j0, int w, int width, const float *sr
 
 }  // namespace
 
+std::vector<Block> blocks_of(long first, long end) {
+  std::vector<Block> found;
+  while (first < end) {
+    const long left = end - first, take = left > 64 ? 48 : left > 48 ? 32 : left;
+    found.push_back({first, static_cast<int>(take)});
+    first += take;
+  }
+  return found;
+}
+
 void read(const PanelsKernels &kernels, const View &view, long j0, int w, int width, float *dst, long r0, long r1) {
   if (view.layout == Layout::feature)
     kernels.pack(view.at(r0 * view.ld + j0), view.bf16, view.ld, r1 - r0, w, width, dst + r0 * width);

@@ -22,6 +22,16 @@ struct Geometry {
   long pixels() const { return out_h * out_w; }
 };
 
+// A block of columns: the first, and how many.
+struct Block {
+  long first;
+  int count;
+};
+// Blocks of 48 columns, and at the end of 32 or fewer, so that the last one is not a sliver.
+std::vector<Block> blocks_of(long first, long end);
+// The width of the packed block that holds w ≤ 48 columns.
+inline int width_for(int w) { return w > 32 ? 48 : w > 16 ? 32 : w > 8 ? 16 : 8; }
+
 struct View {
   void *data;
   Layout layout;
