@@ -126,6 +126,25 @@ def test_merging_keeps_other_runs_and_never_writes_over_a_damaged_file(tmp_path:
     assert path.read_text() == before
 
 
+def test_a_run_that_ended_with_an_error_is_recorded_until_it_ends_well(tmp_path: Path):
+    path, keys = tmp_path / "bf16-vision.json", ("settings", "metrics", "best", "history", "seconds")
+    failed = {k: v for k, v in make().items() if k not in keys} | {"why": "it has 3, expected 4"}
+    record.merge(path, "bf16-vision", {}, "desk/fp32-s0", failed, part="failed")
+    document, problems = record.read(path)
+    assert (problems, document["runs"]) == ([], {})
+    assert document["failed"]["desk/fp32-s0"]["why"] == "it has 3, expected 4"
+
+    edited = path.read_text().replace("expected 4", "expected 5")
+    path.with_name("edited.json").write_text(edited)
+    document, problems = record.read(path.with_name("edited.json"))
+    assert document["failed"] == {}
+    assert "desk/fp32-s0 is refused, its SHA-256 is" in problems[0]
+
+    record.merge(path, "bf16-vision", {}, "desk/fp32-s0", make())
+    assert "failed" not in json.loads(path.read_text())
+    assert set(record.read(path)[0]["runs"]) == {"desk/fp32-s0"}
+
+
 def small_desk(repository: Path) -> None:
     params = repository / "params.yaml"
     head, tail = params.read_text().split("desk: &desk\n")

@@ -2,7 +2,8 @@
 
 One file per study and machine: {"format": 1, "study", "machine": card, "runs": {"<profile>/<run>": record}}.
 A record says what the run's result depends on (budget, code, data, threads, device, versions, commit) and
-carries a digest of itself, so that an edit by hand is seen. Nothing here needs torch.
+carries a digest of itself, so that an edit by hand is seen. "failed" holds, under the same names, runs that ended
+with an error: what they depend on, and the error's sentence ("why"). Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ KEYS = (
     "best", "history", "parameters", "steps", "failure", "weights_sha256", "seconds", "peak_mib", "code",
     "code_of", "data", "versions", "commit",
 )  # fmt: skip
+FAILED_KEYS = (
+    "profile", "paper", "comparison", "arm", "seed", "budget", "threads", "device", "code", "code_of", "data",
+    "versions", "commit", "why",
+)  # fmt: skip
 
 
 def digest(record: dict[str, Any]) -> str:
@@ -35,11 +40,11 @@ def signed(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "sha256": digest(record)}
 
 
-def problem(record: Any) -> str | None:
+def problem(record: Any, keys: tuple[str, ...] = KEYS) -> str | None:
     """Why a record cannot be trusted, in words, or None."""
     if not isinstance(record, dict):
         return f"it is a {type(record).__name__}, expected an object"
-    if missing := [key for key in (*KEYS, "sha256") if key not in record]:
+    if missing := [key for key in (*keys, "sha256") if key not in record]:
         return f"it lacks {', '.join(missing)}"
     if (found := digest(record)) != record["sha256"]:
         return f"its SHA-256 is {found[:12]}…, expected {str(record['sha256'])[:12]}… (edited by hand?)"
@@ -65,23 +70,36 @@ def read(path: Path) -> tuple[dict[str, Any], list[str]]:
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
         raise LeandnnError(f"{name} has format {found!r}, expected {FORMAT}")
-    if not isinstance(document.get("runs"), dict):
-        raise LeandnnError(f"{name} has {type(document.get('runs')).__name__} as runs, expected an object")
-    problems, runs = [], {}
-    for key, record in document["runs"].items():
-        if (why := problem(record)) is None:
-            runs[key] = record
-        else:
-            problems.append(f"{name}: run {key} is refused, {why}")
-    return {**document, "runs": runs}, problems
+    if "runs" not in document:
+        raise LeandnnError(f"{name} has no runs, expected an object of them")
+    problems: list[str] = []
+    kept: dict[str, dict[str, Any]] = {"runs": {}, "failed": {}}
+    for part, keys in (("runs", KEYS), ("failed", FAILED_KEYS)):
+        found = document.get(part, {})
+        if not isinstance(found, dict):
+            raise LeandnnError(f"{name} has {type(found).__name__} as {part}, expected an object")
+        for key, record in found.items():
+            if (why := problem(record, keys)) is None:
+                kept[part][key] = record
+            else:
+                problems.append(f"{name}: run {key} is refused, {why}")
+    return {**document, **kept}, problems
 
 
-def merge(path: Path, study: str, card: dict[str, Any], key: str, record: dict[str, Any]) -> None:
-    """Add or replace one run in a study's file, atomically; the caller holds the study's lock."""
-    document: dict[str, Any] = {"runs": {}}
+def merge(
+    path: Path, study: str, card: dict[str, Any], key: str, record: dict[str, Any], *, part: str = "runs"
+) -> None:
+    """Add or replace one run in a study's file, atomically; the caller holds the study's lock.
+
+    - part: "runs", or "failed" for one that ended with an error.
+    """
+    document: dict[str, Any] = {"runs": {}, "failed": {}}
     if path.exists():
         document, problems = read(path)
         if problems:
             raise LeandnnError(f"{problems[0]}; restore or delete it before anything is added")
-    runs = {**document["runs"], key: signed(record)}
-    write_json(path, {"format": FORMAT, "study": study, "machine": card, "runs": runs})
+    parts = {name: {k: v for k, v in document[name].items() if k != key} for name in ("runs", "failed")}
+    parts[part][key] = signed(record)
+    if not parts["failed"]:
+        del parts["failed"]
+    write_json(path, {"format": FORMAT, "study": study, "machine": card, **parts})

@@ -1,9 +1,9 @@
 """`leandnn reference`: studies at desk or paper scale, outside the pipeline, within a number of minutes.
 
 Runs that are missing from reference/<machine>/<study>.json, or were made by other code, data or budget, are
-trained in order of value (whole pairs first, every study's first pair before any second one); each result
-is written as soon as it is there. A run is started only if runs of its kind have been seen to fit into the
-time that is left; what is unfinished when time is up keeps its checkpoint.
+trained in order of value (whole pairs first, every study's first pair before any second one); each result is
+written as soon as it is there, and so is the error of a run that ends with one. A run is started only if runs of
+its kind have been seen to fit into the time that is left; what is unfinished when time is up keeps its checkpoint.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def run_studies(
             name = study_name(comparison)
             stack.enter_context(locked(f"reference-{name}", f"the study {name} is being run"))
             path = folder / f"{name}.json"
-            known = record.read(path)[0]["runs"] if path.exists() else {}
+            document = record.read(path)[0] if path.exists() else {"runs": {}, "failed": {}}
             budget = profile.budget(comparison.paper, comparison.name)
             if budget is None:
                 continue
@@ -111,9 +111,9 @@ def run_studies(
             for at, run in enumerate(comparison.runs(budget)):
                 key = f"{profile_name}/{run.name}"
                 facts = _facts(run, threads, device, digests[name])
-                found = known.get(key)
+                found = document["runs"].get(key) or document["failed"].get(key)
                 if found is not None and {k: found[k] for k in facts} == facts:
-                    seconds[name] = max(seconds.get(name, 0.0), found["seconds"])
+                    seconds[name] = max(seconds.get(name, 0.0), found.get("seconds", 0.0))
                     continue
                 place = Place(run, run_key(run, threads, device, digests[name]))
                 pending.append((at // len(comparison.arms), _Pending(place, path, key)))
@@ -127,6 +127,23 @@ def run_studies(
             needed = seconds.get(study_name(jobs[id(job)][0].run.comparison), 0.0)
             return time.monotonic() + needed <= deadline
 
+        def made_of(item: _Pending) -> dict[str, Any]:
+            comparison = item.run.comparison
+            return {
+                **_facts(item.run, threads, device, digests[study_name(comparison)]),
+                "code_of": list(comparison.code),
+                "profile": profile_name,
+                "versions": machine.versions(),
+                "commit": made_by,
+            }
+
+        def on_failed(job: Job, why: str) -> None:
+            item = jobs[id(job)][0]
+            comparison = item.run.comparison
+            names = {"paper": comparison.paper, "comparison": comparison.name}
+            content = {**names, "arm": item.run.arm, "seed": item.run.seed, **made_of(item), "why": why}
+            record.merge(item.path, study_name(comparison), card, item.key, content, part="failed")
+
         done = 0
 
         def on_done(job: Job) -> None:
@@ -138,17 +155,12 @@ def run_studies(
                     f"{item.run.title} ended without a result, expected {item.place.done.name}"
                 )
             name = study_name(item.run.comparison)
-            facts = _facts(item.run, threads, device, digests[name])
             content = {
                 **result["metrics"],
-                **facts,
-                "code_of": list(item.run.comparison.code),
-                "profile": profile_name,
+                **made_of(item),
                 "history": result["history"],
                 "seconds": result["cost"]["seconds"],
                 "peak_mib": result["cost"]["peak_mib"],
-                "versions": machine.versions(),
-                "commit": made_by,
             }
             record.merge(item.path, name, card, item.key, content)
             seconds[name] = max(seconds.get(name, 0.0), result["cost"]["seconds"])
@@ -164,7 +176,7 @@ def run_studies(
             may_start=may_start,
             on_done=on_done,
             stop_at=deadline,
-            keep_going=True,
+            on_failed=on_failed,
         )
         return len(pending) - done
 

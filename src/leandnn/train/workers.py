@@ -26,6 +26,7 @@ except ImportError:  # a machine with only torch and numpy shows plain lines
     tqdm = None  # type: ignore[assignment,misc]
 
 EVENT = "@progress "
+_SAYS = "leandnn: "  # how the command begins the one sentence of an error
 LONGEST = 300  # characters of an epoch's numbers on the screen
 _PARENT = "LEANDNN_PARENT"  # the PID of who started a worker, in its environment
 
@@ -62,17 +63,18 @@ def run_jobs(
     may_start: Callable[[Job], bool] = lambda job: True,
     on_done: Callable[[Job], None] = lambda job: None,
     stop_at: float = math.inf,
-    keep_going: bool = False,
+    on_failed: Callable[[Job, str], None] | None = None,
 ) -> None:
     """Run all jobs, at most `workers` at once, each with `threads` threads; show their progress.
 
     - may_start: asked before a job is started; a job that may not is skipped.
     - on_done: called in this process when a job has ended well.
     - stop_at: time.monotonic() at which running jobs are stopped (their checkpoints stay).
-    - keep_going: whether the other jobs go on when one fails, which is said at once.
+    - on_failed: called with the worker's own sentence when one has ended with an error that it names. If given,
+      the other jobs go on when one fails.
 
     On a terminal there is a bar per worker, elsewhere a line per epoch. Raises LeandnnError with the
-    worker's own sentence when one fails: at once, the others being stopped, or at the end with keep_going.
+    worker's own sentence when one fails: at once, the others being stopped, or at the end with on_failed.
     """
     waiting, running = list(jobs), list[Job]()
     lines: queue.Queue[tuple[Job, str | None]] = queue.Queue()
@@ -99,10 +101,16 @@ def run_jobs(
                 try:
                     _check(job)
                 except LeandnnError as error:
-                    if not keep_going:
+                    if on_failed is None:
                         raise
                     failures.append(error)
                     print(f"{error}; the other runs go on", file=sys.stderr, flush=True)
+                    if (
+                        (sentence := _sentence(job))
+                        and job.process is not None
+                        and job.process.returncode > 0
+                    ):
+                        on_failed(job, sentence)
                 else:
                     on_done(job)
             elif line.startswith(EVENT):
@@ -128,11 +136,18 @@ def _start(job: Job, threads: int, lines: queue.Queue[tuple[Job, str | None]]) -
 
     def read() -> None:
         assert job.process is not None and job.process.stdout is not None
-        for line in job.process.stdout:
-            lines.put((job, line.rstrip()))
+        with job.process.stdout as output:
+            for line in output:
+                lines.put((job, line.rstrip()))
         lines.put((job, None))
 
     threading.Thread(target=read, daemon=True).start()
+
+
+def _sentence(job: Job) -> str:
+    """The error that a worker named with its last line; empty where it said none."""
+    said = [line for line in job.tail if line.strip()]
+    return said[-1].removeprefix(_SAYS) if said and said[-1].startswith(_SAYS) else ""
 
 
 def _check(job: Job) -> None:
@@ -144,8 +159,8 @@ def _check(job: Job) -> None:
     if code < 0:
         reason = f"it was killed by signal {-code} ({signal.Signals(-code).name})"
     else:
-        reason = said[-1].removeprefix("leandnn: ") if said else f"exit status {code}"
-        if len(said) > 1 and not said[-1].startswith("leandnn: "):  # a defect of ours: show the traceback
+        reason = _sentence(job) or (said[-1] if said else f"exit status {code}")
+        if len(said) > 1 and not _sentence(job):  # a defect of ours: show the traceback
             print("\n".join(said), file=sys.stderr)
     raise LeandnnError(f"{job.title} failed: {reason}")
 

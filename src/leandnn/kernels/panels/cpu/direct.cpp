@@ -12,7 +12,7 @@
 namespace leandnn {
 namespace {
 
-constexpr long LANES = 8;              // pixels of a row that are read at once, or 16 where that divides its width
+constexpr long LANES = 8;               // pixels of a row that are read at once, or 16 where that divides its width
 constexpr long STRIP_FLOATS = 1 << 17;  // half of a common second-level cache
 
 thread_local Scratch packed_scratch;

@@ -9,8 +9,8 @@ namespace leandnn {
 
 // A row of patches is a channel moved by the tap. Where rows of the output hold whole vectors, the product reads them
 // in the channel, and nothing is copied once a tap. A channel lies there as phases: of stride s, phase p has the
-// pixels p, p + s, …, so that neighbours in the output are neighbours in the phase. An image is taken in strips that a
-// second-level cache holds.
+// pixels p, p + s, …, so that neighbours in the output are neighbours in the phase. An image is taken in strips that
+// a second-level cache holds.
 class Direct {
  public:
   // For the plan's index and a geometry that `serves`; images aside.
@@ -43,7 +43,8 @@ class Direct {
   PanelsIndex w_;
   Geometry g_;
   Axis y_, x_;
-  long pitch_, rows_, phase_, channel_;  // floats of a row; rows of the output in a strip; floats of a phase, of a channel
+  long pitch_, rows_;      // floats of a row; rows of the output in a strip
+  long phase_, channel_;   // floats of a strip's phase, and of all phases of a channel
   std::vector<int> bases_, offsets_;
 };
 
