@@ -142,3 +142,23 @@ class Plan:
     def conv_sampled(
         self, dy: int, bf16: bool, x: int, geometry: Geometry, values: int, threads: int
     ) -> None: ...
+
+class Scattered:
+    def __init__(self, plan: Plan) -> None: ...
+    def transposed(
+        self,
+        values: int,
+        dy: int,
+        dy_layout: int,
+        dy_bf16: bool,
+        dy_ld: int,
+        n: int,
+        dx: int,
+        dx_layout: int,
+        dx_bf16: bool,
+        dx_ld: int,
+        threads: int,
+    ) -> None: ...
+    def conv_transposed(
+        self, values: int, dy: int, bf16: bool, geometry: Geometry, dx: int, threads: int
+    ) -> None: ...

@@ -41,6 +41,16 @@ def load_records(root: Path, study: str, profile: str) -> tuple[pd.DataFrame, pd
     return None
 
 
+def failures(root: Path, study: str, profile: str) -> list[str]:
+    """A sentence for each of its runs that ended with an error, of all machines: arm, seed and the error."""
+    found = []
+    for path in sorted((root / "reference").glob(f"*/{study}.json")):
+        for entry in record.read(path)[0]["failed"].values():
+            if entry["profile"] == profile:
+                found.append(f"{entry['arm']}, seed {entry['seed']}: {entry['why']}")
+    return found
+
+
 def _frames(runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     finals, histories = [], []
     for run, history in runs:
