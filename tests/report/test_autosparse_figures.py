@@ -88,6 +88,16 @@ def test_the_trade_off_is_in_shares_of_dense_with_marked_published_ratios(final:
     assert not inference.texts
 
 
+def test_an_arm_far_below_dense_stands_at_the_edge_with_its_accuracy(final: pd.DataFrame):
+    lost = final[final.arm == "str"].assign(arm="dst", test_accuracy=0.4)
+    training, _ = figures.tradeoff(pd.concat([final, lost]), {}).axes
+    assert [text.get_text() for text in training.texts] == ["↓ 40 %"]
+    low = training.get_ylim()[0]
+    assert low > 45
+    (edge,) = [line for line in training.lines if line.get_label() == "DST"]
+    assert edge.get_ydata()[0] == pytest.approx(low)
+
+
 def test_schedules_stand_alone_or_beside_their_accuracies(final: pd.DataFrame):
     shapes = {"sigmoid_cosine": [1.0, 0.5, 0.0], "constant": [1.0, 1.0, 1.0]}
     (alone,) = figures.schedules(shapes, None).axes
