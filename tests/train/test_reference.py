@@ -144,6 +144,12 @@ def test_a_run_that_ended_with_an_error_is_recorded_until_it_ends_well(tmp_path:
     assert "failed" not in json.loads(path.read_text())
     assert set(record.read(path)[0]["runs"]) == {"desk/fp32-s0"}
 
+    record.merge(path, "bf16-vision", {}, "desk/fp32-s0", failed, part="failed")
+    document, _ = record.read(path)
+    assert set(document["runs"]) == set(document["failed"]) == {"desk/fp32-s0"}, (
+        "an error takes no result away"
+    )
+
 
 def small_desk(repository: Path) -> None:
     params = repository / "params.yaml"

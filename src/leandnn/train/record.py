@@ -91,14 +91,15 @@ def merge(
 ) -> None:
     """Add or replace one run in a study's file, atomically; the caller holds the study's lock.
 
-    - part: "runs", or "failed" for one that ended with an error.
+    - part: "runs", or "failed" for one that ended with an error; an older result stays beside it.
     """
     document: dict[str, Any] = {"runs": {}, "failed": {}}
     if path.exists():
         document, problems = read(path)
         if problems:
             raise LeandnnError(f"{problems[0]}; restore or delete it before anything is added")
-    parts = {name: {k: v for k, v in document[name].items() if k != key} for name in ("runs", "failed")}
+    parts = {name: dict(document[name]) for name in ("runs", "failed")}
+    parts["failed"].pop(key, None)
     parts[part][key] = signed(record)
     if not parts["failed"]:
         del parts["failed"]

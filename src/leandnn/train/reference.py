@@ -2,8 +2,9 @@
 
 Runs that are missing from reference/<machine>/<study>.json, or were made by other code, data or budget, are
 trained in order of value (whole pairs first, every study's first pair before any second one); each result is
-written as soon as it is there, and so is the error of a run that ends with one. A run is started only if runs of
-its kind have been seen to fit into the time that is left; what is unfinished when time is up keeps its checkpoint.
+written as soon as it is there, and so is the error of a run that ends with one (which is tried again the next
+time: a full disk is no result). A run is started only if runs of its kind have been seen to fit into the time that
+is left; what is unfinished when time is up keeps its checkpoint.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def run_studies(
             name = study_name(comparison)
             stack.enter_context(locked(f"reference-{name}", f"the study {name} is being run"))
             path = folder / f"{name}.json"
-            document = record.read(path)[0] if path.exists() else {"runs": {}, "failed": {}}
+            known = record.read(path)[0]["runs"] if path.exists() else {}
             budget = profile.budget(comparison.paper, comparison.name)
             if budget is None:
                 continue
@@ -111,9 +112,9 @@ def run_studies(
             for at, run in enumerate(comparison.runs(budget)):
                 key = f"{profile_name}/{run.name}"
                 facts = _facts(run, threads, device, digests[name])
-                found = document["runs"].get(key) or document["failed"].get(key)
+                found = known.get(key)
                 if found is not None and {k: found[k] for k in facts} == facts:
-                    seconds[name] = max(seconds.get(name, 0.0), found.get("seconds", 0.0))
+                    seconds[name] = max(seconds.get(name, 0.0), found["seconds"])
                     continue
                 place = Place(run, run_key(run, threads, device, digests[name]))
                 pending.append((at // len(comparison.arms), _Pending(place, path, key)))
