@@ -28,17 +28,24 @@ def load(folder: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def load_records(root: Path, study: str, profile: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """The same of a study run outside the pipeline, from the first reference/<machine>/ that holds records of it.
+    """The same of a study run outside the pipeline, from reference/<machine>/.
 
     - study: e.g. "bf16-vision"; profile: "desk" or "paper".
 
-    None where there are none; records that cannot be trusted are left out (`leandnn claims` names them).
+    All runs of a seed are of one machine, so pairs are, too: that with most runs of it, the first by name if
+    several are. None where there are none; records that cannot be trusted are left out (`leandnn claims` names
+    them).
     """
+    by_seed: dict[int, list[Any]] = {}
     for path in sorted((root / "reference").glob(f"*/{study}.json")):
-        entries = [e for e in record.read(path)[0]["runs"].values() if e["profile"] == profile]
-        if entries:
-            return _frames((entry, pd.DataFrame(entry["history"])) for entry in entries)
-    return None
+        own: dict[int, list[Any]] = {}
+        for entry in record.read(path)[0]["runs"].values():
+            if entry["profile"] == profile:
+                own.setdefault(entry["seed"], []).append(entry)
+        by_seed |= {seed: made for seed, made in own.items() if len(made) > len(by_seed.get(seed, ()))}
+    if not by_seed:
+        return None
+    return _frames((entry, pd.DataFrame(entry["history"])) for made in by_seed.values() for entry in made)
 
 
 def failures(root: Path, study: str, profile: str) -> list[str]:
@@ -48,7 +55,7 @@ def failures(root: Path, study: str, profile: str) -> list[str]:
         for entry in record.read(path)[0]["failed"].values():
             if entry["profile"] == profile:
                 found.append(f"{entry['arm']}, seed {entry['seed']}: {entry['why']}")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _frames(runs: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> tuple[pd.DataFrame, pd.DataFrame]:
