@@ -35,12 +35,13 @@ def unwritable(target: Path, error: OSError) -> LeandnnError:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[BinaryIO]:
+def replacing(target: Path | str) -> Iterator[BinaryIO]:
     """A binary stream whose contents become `target` at once when the block ends well, and never in part.
 
     LeandnnError where the folder or the disk refuses; whatever else the block raises passes through. The
     `*.partial` file is removed in every case (one that a killed process left, by a later call).
     """
+    target = Path(target)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -70,7 +70,7 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path)
     files.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
         files.write_json(path, {"a": float("nan")})
-    with pytest.raises(RuntimeError), files.replacing(path) as stream:
+    with pytest.raises(RuntimeError), files.replacing(str(path)) as stream:
         stream.write(b"half")
         raise RuntimeError
     assert path.read_text() == '{\n  "a": 1\n}\n'
