@@ -7,7 +7,15 @@ from pathlib import Path
 
 from leandnn import paths
 from leandnn.files import write_text
-from leandnn.report import render, tables, tables_hbsnn, tables_huffman, tables_rbgp, tables_speed
+from leandnn.report import (
+    render,
+    tables,
+    tables_autosparse,
+    tables_hbsnn,
+    tables_huffman,
+    tables_rbgp,
+    tables_speed,
+)
 from leandnn.report.claims import Result
 
 
@@ -19,6 +27,7 @@ def filled(results: Sequence[Result], root: Path = paths.ROOT) -> str:
         "training": tables.training(root),
         "train-step": tables.train_step(root),
         **{name: tables_speed.TABLES[name](root) for name in ("panels", "rounding", "sparse-step")},
+        "autosparse": tables_autosparse.autosparse(root),
         "rbgp": tables_rbgp.rbgp(root),
         "hbsnn": tables_hbsnn.hbsnn(root),
         "huffman": tables_huffman.huffman(root),
