@@ -93,6 +93,22 @@ def test_gaps_show_every_run_and_the_means():
     assert sorted(float(line.get_ydata()[0]) for line in means) == pytest.approx([68, 71])
 
 
+def test_gap_and_accuracy_of_every_pattern_by_sparsity():
+    kinds = {"rbgp4": 0.1, "random": 0.5, "random4x4": 0.4, "unstructured": 0.3}
+    table = pd.concat([
+        runs(f"rbgp/sparsities/{name}_75", 0.75, [0.5 + gap, 0.52 + gap]).assign(spectral_gap=gap)
+        for name, gap in kinds.items()
+    ])  # fmt: skip
+    other = runs("blocksparse/baselines/unstructured", 0.875, [0.9])  # whose gap was not measured
+    figure = rbgp_results.connectivity({"a": pd.concat([table, other]), "b": table, "none": other})
+    assert [t for t in titles(figure) if t] == ["a, 75 %", "b, 75 %"]
+    points = sorted((*line.get_xdata(), *line.get_ydata()) for line in figure.axes[0].lines)
+    assert points[-1] == pytest.approx((0.5, 0.5, 100, 102)) and len(points) == 4
+    assert "75 % zeros +1.00 (4 kinds)" in rbgp_results.gap_in_words(table)
+    assert rbgp_results.gap_in_words(table[table.family != "random"]) == ""
+    assert rbgp_results.connectivity({"a": other}) is None and rbgp_results.gap_in_words(other) == ""
+
+
 def bench_row(impl: str, unit: str, batch: int, seconds: float, sparsity: float = 87.5) -> dict:
     case = {"net": "VGG19", "batch": batch, "sparsity": sparsity}
     if unit == "MiB":

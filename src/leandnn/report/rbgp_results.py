@@ -125,6 +125,60 @@ def gaps(studies: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
     return figure
 
 
+def connectivity(nets: Mapping[str, pd.DataFrame], note: str = "") -> Figure | None:
+    """Accuracy of every kind of pattern against its spectral gap: a row a net, a panel a sparsity; None without gaps.
+
+    - nets: title → table, see hbsnn_data.laptop; runs without spectral_gap are left out.
+    """
+    import matplotlib.pyplot as plt
+
+    sweeps = {title: found for title, table in nets.items() if len(found := _with_gaps(table))}
+    if not sweeps:
+        return None
+    halvings = sorted({int(h) for found in sweeps.values() for h in found.halvings})
+    figure, axes = plt.subplots(
+        len(sweeps), len(halvings), figsize=(0.8 + 2.6 * len(halvings), 0.9 + 2.7 * len(sweeps)),
+        sharex=True, sharey="row", squeeze=False,
+    )  # fmt: skip
+    shown: dict[str, Any] = {}
+    for row, (title, found) in zip(axes, sweeps.items(), strict=True):
+        for ax, h in zip(row, halvings, strict=True):
+            for name, (words, colour, marker) in FAMILIES.items():
+                own = found[(found.family == name) & (found.halvings == h)]
+                if len(own):
+                    shown[words], = ax.plot(
+                        own.spectral_gap, 100 * own.test_accuracy, marker, color=colour, ms=7, alpha=0.8, mew=0
+                    )  # fmt: skip
+            ax.set_title(f"{title}, {100 * (1 - 0.5**h):.4g} %", fontsize=9.5)
+        row[0].set_ylabel("test accuracy, %")
+    for ax in axes[-1]:
+        ax.set_xlabel("spectral gap")
+    order = [words for words, _, _ in FAMILIES.values() if words in shown]
+    figure.legend([shown[words] for words in order], order, loc="outside lower center", ncols=4, fontsize=9)
+    figures.heading(figure, note)
+    return figure
+
+
+def _with_gaps(table: pd.DataFrame) -> pd.DataFrame:
+    """The sparse runs whose gap was measured, with `halvings`: how often the weights were halved."""
+    if "spectral_gap" not in table:
+        return table.iloc[:0]
+    found = table[table.spectral_gap.notna() & (table.sparsity > 0) & table.family.isin(FAMILIES)]
+    return found.assign(halvings=(-np.log2(1 - found.sparsity)).round())
+
+
+def gap_in_words(table: pd.DataFrame) -> str:
+    """Spearman's rank correlation of gap and accuracy over kinds of patterns, by sparsity; empty below four kinds."""
+    found, said = _with_gaps(table), []
+    for h in sorted({int(h) for h in found.get("halvings", ())}):
+        own = found[found.halvings == h]
+        means = own.groupby("family")[["spectral_gap", "test_accuracy"]].mean()
+        if len(means) >= 4:
+            rho = means.rank().corr().to_numpy()[0, 1]
+            said.append(f"{100 * (1 - 0.5**h):.4g} % zeros {rho:+.2f} ({len(means)} kinds)")
+    return f"rank correlation of gap and accuracy over kinds of patterns: {', '.join(said)}" if said else ""
+
+
 def speed_in_words(rounds: Mapping[str, Sequence[float]]) -> str:
     """What the rounds of `leandnn bench rbgp` say; empty where an arm is missing.
 
