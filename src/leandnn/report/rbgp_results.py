@@ -154,7 +154,7 @@ def connectivity(nets: Mapping[str, pd.DataFrame], note: str = "") -> Figure | N
     for ax in axes[-1]:
         ax.set_xlabel("spectral gap")
     order = [words for words, _, _ in FAMILIES.values() if words in shown]
-    figure.legend([shown[words] for words in order], order, loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend([shown[words] for words in order], order, loc="outside lower center", ncols=5, fontsize=9)
     figures.heading(figure, note)
     return figure
 
