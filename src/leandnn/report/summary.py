@@ -9,7 +9,16 @@ from pathlib import Path
 from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import must_be_replaceable, swap, write_text
-from leandnn.report import claims, render, tables, tables_hbsnn, tables_huffman, tables_rbgp, tables_speed
+from leandnn.report import (
+    claims,
+    render,
+    tables,
+    tables_autosparse,
+    tables_hbsnn,
+    tables_huffman,
+    tables_rbgp,
+    tables_speed,
+)
 
 LIMIT_MIB = 8  # all of reports/ is in git
 
@@ -128,6 +137,7 @@ def _results(results: list[claims.Result], root: Path) -> str:
     ]
     for title, table in (
         ("A training step with sparse layers", tables_speed.sparse_step),
+        ("AutoSparse: steps and exported nets", tables_autosparse.autosparse),
         ("RBGP4: whole nets, and targets", tables_rbgp.rbgp),
         ("RBGP4: layers of VGG19 and WRN-40-4", tables_rbgp.rbgp_layers),
         ("RBGP4: memory of VGG19", tables_rbgp.rbgp_memory),
