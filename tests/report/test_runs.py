@@ -1,3 +1,7 @@
+"""Records of several machines become one table."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 from leandnn.report import runs
