@@ -14,7 +14,7 @@ import nbformat
 import psutil
 import pytest
 
-from leandnn import cli, cli_train
+from leandnn.cli import main, train
 from leandnn.report import notebooks
 
 SENTENCE = "leandnn: stopped; run the same command again to go on from here"
@@ -54,8 +54,8 @@ def test_who_began_afresh_is_told_not_to_do_so_again(
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_train, "train", interrupted)
-    assert cli.main(["train", "bf16", "vision", "--fresh"]) == 130
+    monkeypatch.setattr(train, "train", interrupted)
+    assert main.main(["train", "bf16", "vision", "--fresh"]) == 130
     sentence = "leandnn: stopped; run the same command again, without --fresh, to go on from here\n"
     assert capsys.readouterr().err == sentence
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from leandnn import cli, cli_train, params
+from leandnn import params
+from leandnn.cli import main, train
 from leandnn.errors import LeandnnError
 
 TEXT = (Path(__file__).parents[1] / "params.yaml").read_text()
@@ -83,26 +84,26 @@ def test_a_yaml_tag_runs_no_code(tmp_path: Path):
 
 
 def test_distillation_has_terms_of_its_own_which_reach_its_worker():
-    parser = cli._parser()
+    parser = main._parser()
     said = "--epochs=1 --train-examples=100 --test-examples=100 --seeds=0 --threads=1 --temperature=3 --weight=0.5"
     arguments = parser.parse_args(["train", "rbgp", "distillation", *said.split()])
-    budget, _ = cli_train._budget(arguments)
+    budget, _ = train._budget(arguments)
     assert isinstance(budget, params.DistillationBudget)
     assert (budget.temperature, budget.weight) == (3.0, 0.5)
-    run = cli_train.find_comparison("rbgp", "distillation").runs(budget)[0]
-    again = cli_train._worker_command("rbgp", "distillation", 1, "cpu")(run, "0" * 12)
+    run = train.find_comparison("rbgp", "distillation").runs(budget)[0]
+    again = train._worker_command("rbgp", "distillation", 1, "cpu")(run, "0" * 12)
     worker = parser.parse_args(again[again.index("train") :])
-    assert cli_train._budget(worker)[0] == budget
+    assert train._budget(worker)[0] == budget
 
 
 def test_a_comparison_that_distils_nothing_refuses_its_terms():
-    arguments = cli._parser().parse_args(["train", "bf16", "vision", "--temperature", "2"])
+    arguments = main._parser().parse_args(["train", "bf16", "vision", "--temperature", "2"])
     with pytest.raises(LeandnnError, match="--temperature is 2, but bf16/vision distils nothing"):
-        cli_train._budget(arguments)
+        train._budget(arguments)
 
 
 def test_a_gpu_that_is_not_there_is_refused():
     with pytest.raises(
         LeandnnError, match=r"device is 'cuda:99', but torch finds \d+ GPUs here, expected one of them"
     ):
-        cli_train._device("cuda:99")
+        train._device("cuda:99")

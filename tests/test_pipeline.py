@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from leandnn import cli_train, params
+from leandnn import params
 from leandnn.autosparse import imagenet, published
+from leandnn.cli import train
 from leandnn.data.imagenet import COMPLETE
 from leandnn.params import read_yaml
-from leandnn.train import study
-from leandnn.train.study import Comparison
+from leandnn.studies import comparison as study
+from leandnn.studies.comparison import Comparison
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = read_yaml(ROOT / "dvc.yaml")["stages"]
@@ -68,7 +69,7 @@ def comparisons(paper: str) -> dict[str, Comparison]:
     return importlib.import_module(f"leandnn.{paper}.study").COMPARISONS
 
 
-@pytest.mark.parametrize("paper", cli_train.WINGS)
+@pytest.mark.parametrize("paper", train.WINGS)
 def test_a_comparison_that_the_pipeline_runs_has_a_stage_with_just_the_code_and_data_it_names(paper: str):
     loaded = params.load(ROOT / "params.yaml")
     for name, comparison in comparisons(paper).items():
@@ -84,7 +85,7 @@ def test_a_comparison_that_the_pipeline_runs_has_a_stage_with_just_the_code_and_
         assert stage["cmd"].startswith(f"leandnn train {paper} {name} ")
 
 
-@pytest.mark.parametrize("paper", cli_train.WINGS)
+@pytest.mark.parametrize("paper", train.WINGS)
 def test_every_comparison_has_a_budget_and_the_other_way_round(paper: str):
     loaded = params.load(ROOT / "params.yaml")
     for name in comparisons(paper):
@@ -95,7 +96,7 @@ def test_every_comparison_has_a_budget_and_the_other_way_round(paper: str):
         assert {f.name for f in fields(getattr(loaded.profile(profile), paper))} == set(comparisons(paper))
 
 
-@pytest.mark.parametrize("paper", cli_train.WINGS)
+@pytest.mark.parametrize("paper", train.WINGS)
 def test_a_comparisons_code_holds_all_that_its_modules_import_of_the_package_but_what_decides_nothing(
     paper: str,
 ):
@@ -104,7 +105,7 @@ def test_a_comparisons_code_holds_all_that_its_modules_import_of_the_package_but
         "checkpoint.py",
         "errors.py",
         "files.py",
-        "machine.py",
+        "machine/card.py",
         "params.py",
         "paths.py",
         "study.py",
@@ -112,7 +113,7 @@ def test_a_comparisons_code_holds_all_that_its_modules_import_of_the_package_but
     }
     for name, comparison in comparisons(paper).items():
         # What features.py trains is read as a file, whose digest counts.
-        for entry in (e for e in comparison.code if e.endswith(".py") and e != "train/features.py"):
+        for entry in (e for e in comparison.code if e.endswith(".py") and e != "tasks/image_judge.py"):
             for module in imported(ROOT / "src" / "leandnn" / entry):
                 known = any(module == e or module.startswith(f"{e}/") for e in comparison.code)
                 known |= paper in study.MASKED and module.startswith(
@@ -199,7 +200,7 @@ def test_every_notebook_has_its_strip_and_its_report_and_the_summary_shows_it():
 
 
 # Where things are and how torch is set up: they change no figure.
-SETTING = {"errors.py", "paths.py", "probe.py", "runtime.py"}
+SETTING = {"errors.py", "paths.py", "machine/probe.py", "machine/determinism.py"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 
 from leandnn import paths
-from leandnn.report import claims, readme, render
+from leandnn.claims import verdicts
+from leandnn.report import readme, render
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
 def test_generated_blocks_are_up_to_date():
-    assert readme.filled(claims.compute(ROOT), ROOT) == README, "run: leandnn claims --write"
+    assert readme.filled(verdicts.compute(ROOT), ROOT) == README, "run: leandnn claims --write"
 
 
 def test_published_results_hold_todays_claims_table():
-    assert render.markdown(claims.compute(ROOT)) in (ROOT / "reports" / "RESULTS.md").read_text(), (
+    assert render.markdown(verdicts.compute(ROOT)) in (ROOT / "reports" / "RESULTS.md").read_text(), (
         "run: dvc repro"
     )
 

@@ -26,11 +26,13 @@ import numpy as np
 import pytest
 import torch
 
-from leandnn import params, paths, store
+from leandnn import params, paths
+from leandnn.claims import claimfile
+from leandnn.cli import store
 from leandnn.data import archives, cifar, sources
 from leandnn.data.prepared import DATASETS
 from leandnn.errors import LeandnnError
-from leandnn.report import claimfile, notebooks
+from leandnn.report import notebooks
 from leandnn.train import checkpoint
 
 ROOT = Path(__file__).parents[1]

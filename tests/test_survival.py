@@ -25,12 +25,15 @@ import nbformat
 import psutil
 import pytest
 
-from leandnn import files, paths, store
+from leandnn import files, paths
 from leandnn.bf16.study import COMPARISONS
+from leandnn.cli import store
 from leandnn.errors import LeandnnError
 from leandnn.params import read_yaml
-from leandnn.report import figures, notebooks, summary
-from leandnn.train import checkpoint, record, runner
+from leandnn.report import notebooks, style, summary
+from leandnn.studies import pipeline as runner
+from leandnn.studies import records
+from leandnn.train import checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -263,7 +266,7 @@ def test_a_study_killed_at_random_moments_has_each_run_once_and_as_if_unbroken(
 
     def check() -> None:
         (path,) = (repository / "reference").glob("*/bf16-vision.json")
-        document, problems = record.read(path)
+        document, problems = records.read(path)
         assert problems == []
         found = {key.removeprefix("desk/"): r["weights_sha256"] for key, r in document["runs"].items()}
         assert found == unbroken.digests
@@ -317,7 +320,7 @@ def demo_notebook(root: Path, source: str = "print(1)", *, parameters: str = "")
 
 
 def mend(root: Path) -> str:
-    return must(root, sys.executable, "-m", "leandnn.store", "store", ".dvc/cache")
+    return must(root, sys.executable, "-m", "leandnn.cli.store", "store", ".dvc/cache")
 
 
 STRIP = {
@@ -424,7 +427,7 @@ ORPHAN = """
 import os, queue, sys
 from leandnn.train.workers import Job, _start
 worker = (
-    "import time; time.sleep(1.5); from leandnn.train.workers import die_with_parent as d; "
+    "import time; time.sleep(1.5); from leandnn.studies.pool import die_with_parent as d; "
     "d(); open('trained', 'w')"
 )
 _start(Job("x", [sys.executable, "-c", worker]), 1, queue.Queue())
@@ -543,7 +546,7 @@ def test_a_full_disk_leaves_the_old_figure(disk: Disk):
         figure, axes = pyplot.subplots()
         axes.plot([0, number])
         try:
-            figures.save(figure, "line", f"Line {number}.", disk.folder)
+            style.save(figure, "line", f"Line {number}.", disk.folder)
         finally:
             pyplot.close(figure)
 

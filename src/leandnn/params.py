@@ -44,7 +44,7 @@ class TrainBudget:
 
 @dataclass(frozen=True)
 class DistillationBudget(TrainBudget):
-    """A budget with the terms of knowledge distillation (train/distill.py).
+    """A budget with the terms of knowledge distillation (tasks/distillation.py).
 
     - temperature: T, by which the logits of teacher and student are divided. weight: of the teacher's part of the loss.
     """
@@ -129,7 +129,7 @@ class Huffman:
 
 @dataclass(frozen=True)
 class FeaturesBudget:
-    """What the classifier may spend in whose features generated images are judged; see train/features.py."""
+    """What the classifier may spend in whose features generated images are judged; see tasks/image_judge.py."""
 
     epochs: int = bounded(1, 1000)
     train_examples: int = bounded(10, 2_000_000)

@@ -10,7 +10,7 @@ from tests.autosparse.problems import SETTINGS, Killed, Shapes, killed_at
 from torch import nn
 
 from leandnn.autosparse import AutoSparse, Options, export, flops
-from leandnn.autosparse.record import Record
+from leandnn.autosparse.accounting import Record
 from leandnn.blocksparse import BlockSparseConv2d
 from leandnn.train.loop import train
 

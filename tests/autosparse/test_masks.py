@@ -12,9 +12,9 @@ import torch
 from tests.autosparse.problems import SETTINGS, Killed, Shapes, killed_at
 
 from leandnn.autosparse import allocation
+from leandnn.autosparse.accounting import Record
 from leandnn.autosparse.flops import Step, rigl
 from leandnn.autosparse.masks import Masked, Mest, RigL, top
-from leandnn.autosparse.record import Record
 from leandnn.autosparse.topk import TopK
 from leandnn.train.loop import train
 from leandnn.train.task import Hook

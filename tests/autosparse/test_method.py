@@ -12,8 +12,8 @@ from tests.autosparse.problems import SETTINGS, Killed, Shapes, killed_at
 from torch import nn
 
 from leandnn.autosparse import AutoSparse, Options, layers, target
+from leandnn.autosparse.accounting import Record
 from leandnn.autosparse.hooks import Learned
-from leandnn.autosparse.record import Record
 from leandnn.errors import LeandnnError
 from leandnn.train.loop import train
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from leandnn.autosparse import study
-from leandnn.autosparse.record import Record
+from leandnn.autosparse.accounting import Record
 from leandnn.blocksparse import baselines
 from leandnn.blocksparse.footprint import Footprint
 from leandnn.data import cifar

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from leandnn import runtime
 from leandnn.autosparse import method, study
-from leandnn.bench import autosparse
+from leandnn.bench.autosparse import speed as autosparse
 from leandnn.errors import LeandnnError
+from leandnn.machine import determinism
 from leandnn.models.vgg_small import SmallVGG
 
 
@@ -18,7 +18,7 @@ def small(monkeypatch: pytest.MonkeyPatch):
     """One step net of four images, one repeat."""
     monkeypatch.setattr(autosparse, "NETS", {"SmallVGG": (SmallVGG, study.VGG.ends, 4)})
     monkeypatch.setattr(autosparse, "_pquant", lambda: None)
-    runtime.configure(seed=0, threads=1)
+    determinism.configure(seed=0, threads=1)
 
 
 def test_steps_have_the_dense_net_and_plain_autograd_beside_ours():

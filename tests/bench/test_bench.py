@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from leandnn import bench
-from leandnn.bench import rounding, rounding_peers, timing, train_step
+from leandnn.bench import timing
+from leandnn.bench.bf16 import train_step
+from leandnn.bench.kernels import rounding, rounding_peers
 from leandnn.bf16.domains import vision
 from leandnn.data import cifar
 from leandnn.errors import LeandnnError

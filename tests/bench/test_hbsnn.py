@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from leandnn.bench import hbsnn, hbsnn_nets
+from leandnn.bench.hbsnn import nets as hbsnn_nets
+from leandnn.bench.hbsnn import patterns as hbsnn
 from leandnn.blocksparse import Pattern, prune
 from leandnn.blocksparse import study as shared
 from leandnn.errors import LeandnnError

@@ -8,21 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from leandnn import memory
-from leandnn.bench import (
-    huffman,
-    huffman_decode,
-    huffman_layers,
-    huffman_memory,
-    huffman_peers,
-    huffman_plans,
-)
+from leandnn.bench.huffman import all as huffman
+from leandnn.bench.huffman import decode as huffman_decode
+from leandnn.bench.huffman import layers as huffman_layers
+from leandnn.bench.huffman import memory as huffman_memory
+from leandnn.bench.huffman import peers as huffman_peers
+from leandnn.bench.huffman import plans as huffman_plans
 from leandnn.errors import LeandnnError
 from leandnn.huffman import full_alexnet
 from leandnn.huffman.compress import encode
 from leandnn.huffman.costs import Costs
 from leandnn.huffman.prune import layers
-from leandnn.report import huffman_targets
+from leandnn.machine import memory
+from leandnn.report.huffman import targets as huffman_targets
 
 SHRINK = 32
 

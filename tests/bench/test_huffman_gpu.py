@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from leandnn.bench import huffman_gpu
+from leandnn.bench.huffman import gpu as huffman_gpu
 from leandnn.errors import LeandnnError
 from leandnn.huffman import full_alexnet
 

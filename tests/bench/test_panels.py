@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from leandnn.bench import panels, panels_peers
-from leandnn.bench.panels import Bench, Case
+from leandnn.bench.kernels import panels, panels_peers
+from leandnn.bench.kernels.panels import Bench, Case
 from leandnn.errors import LeandnnError
 
 SMALL = Case(64, 128, 20, 75.0, "rbgp4", "fp32", "forward")

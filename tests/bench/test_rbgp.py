@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from leandnn.bench import rbgp, rbgp_memory, rbgp_peers
-from leandnn.bench.rbgp import Shape
+from leandnn.bench.rbgp import memory as rbgp_memory
+from leandnn.bench.rbgp import nets as rbgp
+from leandnn.bench.rbgp import peers as rbgp_peers
+from leandnn.bench.rbgp.nets import Shape
 from leandnn.errors import LeandnnError
 from leandnn.models.vgg import VGG19
 from leandnn.models.wide_resnet import WideResNet

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from leandnn import bench
-from leandnn.bench import sparse_step
+from leandnn.bench.kernels import sparse_step
 from leandnn.blocksparse import BlockSparseConv2d, convert
 from leandnn.errors import LeandnnError
 from leandnn.kernels.panels import convolution

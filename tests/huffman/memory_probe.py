@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from leandnn import memory
-from leandnn.bench import huffman_peers
+from leandnn.bench.huffman import peers as huffman_peers
 from leandnn.huffman import Costs, Plan, compress, load, plan, score
+from leandnn.machine import memory
 
 SHAPE = (3, 96, 96)
 SIZES = (1, 2, 4, 8, 16)

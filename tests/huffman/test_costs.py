@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from leandnn.bench.huffman_plans import DECODERS
+from leandnn.bench.huffman.plans import DECODERS
 from leandnn.errors import LeandnnError
 from leandnn.huffman import Compressed, Costs, compress
 from leandnn.huffman.costs import held_nbytes

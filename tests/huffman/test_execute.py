@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leandnn.bench import huffman_peers, huffman_plans
+from leandnn.bench.huffman import peers as huffman_peers
+from leandnn.bench.huffman import plans as huffman_plans
 from leandnn.errors import LeandnnError
 from leandnn.huffman import Compressed, Plan, compress, load
+from leandnn.huffman.chain import units
 from leandnn.huffman.decoders import Decoder
-from leandnn.huffman.units import units
 
 SHAPE = (3, 16, 16)
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from leandnn.errors import LeandnnError
-from leandnn.huffman import Costs, Plan, execute, plan, score, search, staging
-from leandnn.huffman.staging import Stage
-from leandnn.huffman.units import Unit
+from leandnn.huffman import Costs, Plan, buffers, execute, plan, score, search
+from leandnn.huffman.buffers import Stage
+from leandnn.huffman.chain import Unit
 
 
 def made_up(seed: int, units: int, batches: tuple[int, ...], repeats: int = 1) -> Costs:
@@ -210,7 +210,7 @@ def test_what_a_plan_holds_is_what_the_schedule_holds(
     divides = all(a % b == 0 or b % a == 0 for a, b in itertools.pairwise(batches))
     for unit, most in enumerate(counted):
         before = (1, *batches)
-        between = [staging.held(a, b) for a, b in itertools.pairwise(before)]
+        between = [buffers.held(a, b) for a, b in itertools.pairwise(before)]
         said = between[unit].at * items[unit]
         said += sum(own.after * items[number] for number, own in enumerate(between[:unit]))
         said += sum(own.before * items[number] for number, own in enumerate(between) if number > unit)
@@ -230,7 +230,7 @@ def test_what_a_plan_holds_is_what_the_schedule_holds(
     )
     said = search.evaluate(batches, costs).memory_nbytes
     copied = [
-        4 * size * staging.copying(a, b)
+        4 * size * buffers.copying(a, b)
         for size, (a, b) in zip(items, itertools.pairwise((1, *batches)), strict=True)
     ]
     assert max(counted) <= said

@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from leandnn import machine, paths
+from leandnn import paths
 from leandnn.files import write_json
+from leandnn.machine import card
 
 SOURCES = ("src/leandnn/huffman", "src/leandnn/kernels", "tests/kernels")
 
@@ -24,13 +25,13 @@ def git(*arguments: str) -> str:
 
 def main() -> None:
     results = [Path(name) for name in sys.argv[1:] if name != "--reference"]
-    folder = paths.REFERENCE / machine.name() if "--reference" in sys.argv else results[0].parent
+    folder = paths.REFERENCE / card.name() if "--reference" in sys.argv else results[0].parent
     changed = git("status", "--porcelain", "--untracked-files=no", "--", *SOURCES)
     target = folder / "fuzz-huffman.json"
     write_json(
         target,
         {
-            "machine": machine.card(),
+            "machine": card.read(),
             "commit": git("rev-parse", "HEAD") + (" and changes" if changed else ""),
             "runs": [json.loads(path.read_text()) for path in results],
         },

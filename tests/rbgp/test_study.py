@@ -16,8 +16,8 @@ from leandnn.models.vgg_small import SmallVGG
 from leandnn.models.wide_resnet import WideResNet
 from leandnn.params import TrainBudget
 from leandnn.rbgp import nets, study
+from leandnn.tasks.distillation import Distillation
 from leandnn.train import loop
-from leandnn.train.distill import Distillation
 from leandnn.train.loop import make_optimizer
 
 

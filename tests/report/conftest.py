@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from leandnn.report import figures
+from leandnn.report import style
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def drawn() -> Iterator[None]:
     import matplotlib as mpl
 
     mpl.use("agg")
-    figures.use_style()
+    style.use_style()
     yield
     import matplotlib.pyplot as plt
 

@@ -12,7 +12,7 @@ import pytest
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
-from leandnn.report import autosparse_figures as figures
+from leandnn.report.autosparse import figures
 
 ARMS = ("dense", "autosparse", "str")
 

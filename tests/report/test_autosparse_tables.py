@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from leandnn import machine
-from leandnn.report import autosparse_tables as tables
-from leandnn.report import tables_autosparse
+from leandnn.machine import card
+from leandnn.report.autosparse import numbers as tables
+from leandnn.report.autosparse import tables as tables_autosparse
 from leandnn.report.benchfile import BenchFile
 
 
@@ -81,7 +81,7 @@ def test_readme_has_targets_steps_and_exports_of_every_machine(tmp_path: Path):
         for row in MEASURED.rows
         if row["case"] != LONE
     ]
-    path.write_text(json.dumps({"machine": machine.card(), "rows": rows}))
+    path.write_text(json.dumps({"machine": card.read(), "rows": rows}))
     lines = tables_autosparse.autosparse(tmp_path).splitlines()
     assert "| a step with thresholds: ≤ 1.10 × dense | 1 of 1 | 1.10 × | reached |" in lines
     assert "| the ledger of ResNet50: ≤ 1 s | 1 of 1 | 0.07 s | reached |" in lines

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from leandnn.bf16 import Policy, rounding_sites
-from leandnn.report import bf16_figures, bf16_runs, runs
+from leandnn.report import runs
+from leandnn.report.bf16 import figures as bf16_figures
+from leandnn.report.bf16 import nets as bf16_runs
 
 pytestmark = pytest.mark.usefixtures("drawn")
 

@@ -6,7 +6,8 @@ import matplotlib.colors
 import pytest
 
 from leandnn import paths
-from leandnn.report import claims, claims_figure
+from leandnn.claims import verdicts
+from leandnn.report import claims_figure
 
 pytestmark = pytest.mark.usefixtures("drawn")
 
@@ -19,13 +20,13 @@ def luminance(colour: str) -> float:
 
 
 def test_words_stand_out_from_their_backgrounds():
-    assert set(claims_figure.COLOURS) == set(claims.WORDS)
+    assert set(claims_figure.COLOURS) == set(verdicts.WORDS)
     for background, text in claims_figure.COLOURS.values():
         assert (luminance(background) + 0.05) / (luminance(text) + 0.05) >= 4.5
 
 
 def test_every_verdict_is_said_with_its_pairs():
-    results = claims.compute(paths.ROOT)
+    results = verdicts.compute(paths.ROOT)
     (ax,) = claims_figure.verdicts(results).axes
     found = [finding for result in results for finding in result.verdicts.values()]
     expected = [f"{one.verdict}, n = {one.n}" if one.n else one.verdict for one in found]

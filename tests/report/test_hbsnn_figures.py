@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leandnn.hbsnn import hierarchical
-from leandnn.report import hbsnn_data, hbsnn_figures, runs
+from leandnn.report import runs, sparse_nets
 from leandnn.report.benchfile import BenchFile
+from leandnn.report.hbsnn import figures as hbsnn_figures
 
 pytestmark = pytest.mark.usefixtures("drawn")
 OURS, BLOCK = "hbsnn/patterns/hierarchical", "blocksparse/baselines/block4x4"
@@ -26,7 +27,7 @@ def table(**arms: float) -> pd.DataFrame:
     rows = [
         {
             "arm": arm.replace("__", "/"),
-            "family": hbsnn_data.family(arm.replace("__", "/")),
+            "family": sparse_nets.family(arm.replace("__", "/")),
             "seed": seed,
             "sparsity": 0.875,
             "test_accuracy": accuracy + seed / 100,
@@ -43,7 +44,7 @@ def two() -> pd.DataFrame:
 
 def test_an_arm_belongs_to_the_family_of_its_name():
     names = ("rbgp/sparsities/rbgp4_93", "blocksparse/sparsities/block16x16_75", "hbsnn/sizes/4x4_1x1", OURS)
-    assert [hbsnn_data.family(name) for name in names] == ["rbgp4", "block16x16", "4x4_1x1", "hierarchical"]
+    assert [sparse_nets.family(name) for name in names] == ["rbgp4", "block16x16", "4x4_1x1", "hierarchical"]
 
 
 points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12)
@@ -51,7 +52,7 @@ points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, m
 
 @given(points)
 def test_the_front_holds_what_nothing_beats(found: list[tuple[int, int]]):
-    kept = hbsnn_data.front(found)
+    kept = sparse_nets.front(found)
 
     def beaten(point: tuple[int, int]) -> bool:
         return any((other[0] <= point[0] and other[1] >= point[1]) and other != point for other in found)
@@ -62,9 +63,9 @@ def test_the_front_holds_what_nothing_beats(found: list[tuple[int, int]]):
 
 def test_pairs_are_of_one_seed_and_means_of_one_arm():
     data = pd.concat([two(), two().iloc[[0]].assign(seed=7)])  # a seed that the control does not have
-    pairs = hbsnn_data.differences(data, OURS, BLOCK)
+    pairs = sparse_nets.differences(data, OURS, BLOCK)
     assert pairs.seed.tolist() == [0, 1] and pairs.difference.tolist() == pytest.approx([0.1, 0.1])
-    means = hbsnn_data.means(two()).set_index("arm")
+    means = sparse_nets.means(two()).set_index("arm")
     assert means.accuracy[OURS] == pytest.approx(0.705) and means.n[OURS] == 2
     assert means.sd[OURS] == pytest.approx(np.std([0.7, 0.71], ddof=1))
 
@@ -79,11 +80,11 @@ def write(runs: Path, arm: str, seed: int, accuracy: float) -> None:
 
 
 def test_runs_of_several_comparisons_come_in_one_table(tmp_path: Path):
-    assert hbsnn_data.laptop(tmp_path).empty and hbsnn_data.recorded(tmp_path).empty
+    assert sparse_nets.laptop(tmp_path).empty and sparse_nets.recorded(tmp_path).empty
     write(tmp_path, OURS, 0, 0.7)
     write(tmp_path, BLOCK, 0, 0.6)
     write(tmp_path, "bf16/vision/fp32", 0, 0.8)
-    found = hbsnn_data.laptop(tmp_path)
+    found = sparse_nets.laptop(tmp_path)
     assert dict(zip(found.arm, found.test_accuracy, strict=True)) == {OURS: 0.7, BLOCK: 0.6}
 
 
@@ -91,14 +92,14 @@ def test_while_desk_studies_are_under_way_every_arm_comes_from_the_scale_with_mo
     own = two().assign(steps=10)
     desk = pd.concat([own.assign(test_accuracy=0.5), own.assign(seed=own.seed + 2, test_accuracy=0.5)])
     only_ours = desk[desk.arm == OURS]
-    table, words = hbsnn_data.joined(own, only_ours, (OURS, BLOCK))
+    table, words = sparse_nets.joined(own, only_ours, (OURS, BLOCK))
     assert table.groupby("arm").seed.nunique().to_dict() == {OURS: 4, BLOCK: 2}
     assert words == "desk scale, and the pipeline's runs where those are more"
-    table, words = hbsnn_data.joined(own, desk, (OURS, BLOCK))
+    table, words = sparse_nets.joined(own, desk, (OURS, BLOCK))
     assert words == "desk scale" and (table.test_accuracy == 0.5).all() and len(table) == 8
     fewer = only_ours[only_ours.seed == 0]
     for laptop, recorded in ((own, desk.iloc[:0]), (own, fewer), (own.assign(steps=3), only_ours)):
-        table, words = hbsnn_data.joined(laptop, recorded, (OURS, BLOCK))
+        table, words = sparse_nets.joined(laptop, recorded, (OURS, BLOCK))
         assert words == "the pipeline's runs" and table.equals(laptop)
     assert runs.seeds_in_words(desk) == "n = 4"
     assert runs.seeds_in_words(pd.concat([own, only_ours])) == "n = 2 to 4"
@@ -108,9 +109,9 @@ def test_a_difference_is_said_with_its_seeds():
     own = pd.DataFrame({
         "arm": ["x", "x", "y", "y", "y"], "seed": [0, 1, 0, 1, 2], "test_accuracy": [0.7, 0.72, 0.71, 0.72, 0.9]
     })  # fmt: skip
-    said = hbsnn_data.difference_in_words(own, "x", "y")
+    said = sparse_nets.difference_in_words(own, "x", "y")
     assert said == "x minus y: -0.50 points of test accuracy, mean of 2 seeds (-1.00 to +0.00)"
-    assert hbsnn_data.difference_in_words(own, "x", "z") == ""
+    assert sparse_nets.difference_in_words(own, "x", "z") == ""
 
 
 def net(arm: str, impl: str, seconds: float, what: str = "net") -> dict[str, object]:
@@ -121,8 +122,8 @@ def test_the_faster_layout_of_a_net_counts():
     rows = [net("a", "torch.dense", 2.0), net("a", "torch.dense (contiguous)", 3.0), net("b", "leandnn", 1.0)]
     rows += [net("a", "torch.dense", 0.5, "pruned layers"), {"case": {"what": "prune"}, "median_s": 9.0}]
     bench = BenchFile({}, rows)
-    assert hbsnn_data.seconds(bench, "net") == {"a": 2.0, "b": 1.0}
-    assert hbsnn_data.seconds(bench, "pruned layers") == {"a": 0.5}
+    assert sparse_nets.seconds(bench, "net") == {"a": 2.0, "b": 1.0}
+    assert sparse_nets.seconds(bench, "pruned layers") == {"a": 0.5}
 
 
 def test_a_hierarchy_is_drawn_level_by_level():
@@ -174,7 +175,7 @@ def test_the_pareto_figure_has_a_panel_a_time_and_the_front():
 
 
 def test_the_figure_of_pairs_shows_each_seed_and_the_interval():
-    figure = hbsnn_figures.pairs(hbsnn_data.differences(two(), OURS, BLOCK), 0.95)
+    figure = hbsnn_figures.pairs(sparse_nets.differences(two(), OURS, BLOCK), 0.95)
     (ax,) = figure.axes
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == ["seed 0", "seed 1", "mean, 90 % interval"]

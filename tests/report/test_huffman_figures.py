@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leandnn.report import benchfile, huffman_data, huffman_figures
+from leandnn.report import benchfile
 from leandnn.report.benchfile import BenchFile
+from leandnn.report.huffman import figures as huffman_figures
+from leandnn.report.huffman import numbers as huffman_data
 
 pytestmark = pytest.mark.usefixtures("drawn")
 LAYERS = {"a": 1000, "b": 3000}
@@ -52,7 +54,7 @@ def planned(decoder: str, kind: str, cap: int, rate: float, chosen: float, **cas
 
 
 def rows() -> list[dict[str, Any]]:
-    """What bench/huffman.py writes, in small."""
+    """What bench/huffman/all.py writes, in small."""
     found = []
     for name, weights in LAYERS.items():
         parts = {f"{part}_bytes": weights / 100 for part in ("weight", "index", "padding")}

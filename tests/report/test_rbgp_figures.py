@@ -8,7 +8,7 @@ import pytest
 from leandnn.blocksparse import Pattern
 from leandnn.rbgp import controls, ramanujan
 from leandnn.rbgp.nets import GRAPHS
-from leandnn.report import rbgp_figures
+from leandnn.report.rbgp import method_figures as rbgp_figures
 
 pytestmark = pytest.mark.usefixtures("drawn")
 

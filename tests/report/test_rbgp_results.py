@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from leandnn.rbgp import study
-from leandnn.report import hbsnn_data, rbgp_results
+from leandnn.report import sparse_nets
 from leandnn.report.benchfile import BenchFile
+from leandnn.report.rbgp import result_figures as rbgp_results
 
 pytestmark = pytest.mark.usefixtures("drawn")
 
@@ -62,7 +63,7 @@ def test_every_desk_study_of_small_nets_is_drawn():
         for name in ("patterns", "sparsities", "distillation", "wide_resnet")
         for arm in study.COMPARISONS[name].arms
     ]
-    assert {hbsnn_data.family(f"rbgp/x/{arm}") for arm in arms} <= set(rbgp_results.FAMILIES)
+    assert {sparse_nets.family(f"rbgp/x/{arm}") for arm in arms} <= set(rbgp_results.FAMILIES)
 
 
 @pytest.mark.parametrize(("blocks", "words"), [(0.11, "have 90% of"), (0.19, "have 10% of")])

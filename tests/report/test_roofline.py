@@ -14,12 +14,13 @@ import itertools
 
 import matplotlib.pyplot as plt
 
-from leandnn import machine
 from leandnn.bench import timing
-from leandnn.report import figures, rates, roofline
+from leandnn.machine import card as machine
+from leandnn.report import style
 from leandnn.report.benchfile import BenchFile, parse
+from leandnn.report.kernels import rates, roofline
 
-CARD = {**machine.card(), "fma_peak_gflops": 200.0, "copy_gbytes": 50.0}
+CARD = {**machine.read(), "fma_peak_gflops": 200.0, "copy_gbytes": 50.0}
 SHAPE = (1024, 1024, 256)
 
 
@@ -42,7 +43,7 @@ def bench(card: dict[str, Any] = CARD) -> BenchFile:
 
 @pytest.fixture(autouse=True)
 def styled():
-    figures.use_style()
+    style.use_style()
     yield
     plt.close("all")
 
@@ -95,6 +96,6 @@ def test_rates_has_a_panel_per_shape_and_a_line_per_measured_product():
 
 def test_equal_files_give_equal_bytes(tmp_path: Path):
     for name in ("a", "b"):
-        figures.save(roofline.draw(bench(), SHAPE), "kernels", "A caption.", tmp_path / name)
+        style.save(roofline.draw(bench(), SHAPE), "kernels", "A caption.", tmp_path / name)
     for file in ("kernels.svg", "kernels.png", "kernels.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()

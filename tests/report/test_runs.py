@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from leandnn.report import runs
-from leandnn.train import record
+from leandnn.studies import records
 
 
 def add(root: Path, machine: str, arm: str, seed: int, accuracy: float) -> None:
-    own = dict.fromkeys(record.KEYS) | {
+    own = dict.fromkeys(records.KEYS) | {
         "profile": "desk", "arm": arm, "seed": seed, "metrics": {"test_accuracy": accuracy},
         "history": [{"epoch": 1, "test_accuracy": accuracy}], "steps": 3, "parameters": 5,
     }  # fmt: skip
     path = root / f"reference/{machine}/p-study.json"
-    record.merge(path, "p-study", {"name": machine}, f"desk/{arm}-s{seed}", record.signed(own))
+    records.merge(path, "p-study", {"name": machine}, f"desk/{arm}-s{seed}", records.signed(own))
 
 
 def test_the_runs_of_a_seed_come_from_the_machine_that_has_most_of_them(tmp_path: Path):

@@ -17,18 +17,14 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from leandnn.claims import verdicts
 from leandnn.errors import LeandnnError
-from leandnn.report import (
-    claims,
-    site,
-    site_figures,
-    site_pages,
-    tables,
-    tables_hbsnn,
-    tables_huffman,
-    tables_rbgp,
-    tables_speed,
-)
+from leandnn.report import tables
+from leandnn.report.hbsnn import tables as tables_hbsnn
+from leandnn.report.huffman import tables as tables_huffman
+from leandnn.report.kernels import tables as tables_speed
+from leandnn.report.rbgp import tables as tables_rbgp
+from leandnn.report.site import build, claims_pages, gallery
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +50,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of this repository, built once."""
-    return site.build(ROOT, tmp_path_factory.mktemp("site") / "site")
+    return build.build(ROOT, tmp_path_factory.mktemp("site") / "site")
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +95,12 @@ def test_every_page_is_whole_quiet_and_as_wide_as_the_screen(browser, built: Pat
 def test_the_landing_page_has_each_claim_with_its_verdicts(browser, address: str):
     with tool.opened(browser, address) as (page, _):
         page.goto(address)
-        for result in claims.compute(ROOT):
+        for result in verdicts.compute(ROOT):
             row = page.locator(f'tr[data-claim="{result.claim.id}"]')
             assert result.claim.statement in row.inner_text()
             found = [finding.verdict for finding in result.verdicts.values()]
-            measured = [verdict for verdict in found if verdict != claims.NOT_MEASURED]
-            assert row.locator(".verdict").all_inner_texts() == (measured or [claims.NOT_MEASURED])
+            measured = [verdict for verdict in found if verdict != verdicts.NOT_MEASURED]
+            assert row.locator(".verdict").all_inner_texts() == (measured or [verdicts.NOT_MEASURED])
         row.locator("a").click()
         page.wait_for_url("**/claims.html#*")
         assert page.locator(f"section h3:has-text('{result.claim.id}')").is_visible()
@@ -154,7 +150,7 @@ def test_verdicts_and_figures_are_readable_in_both_modes(browser, address: str, 
                  return [chip.innerText, own.color, bare ? body.backgroundColor : own.backgroundColor];
                })"""
         )
-        assert {text for text, *_ in chips} == set(claims.WORDS)
+        assert {text for text, *_ in chips} == set(verdicts.WORDS)
         for text, *colours in chips:
             low, high = sorted(map(luminance, colours))
             assert (high + 0.05) / (low + 0.05) >= 4.5, (text, colours)
@@ -253,11 +249,11 @@ def test_a_second_build_replaces_the_first_and_leaves_nothing_else(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (built / "old.html").touch()
-    monkeypatch.setattr(site, "_assemble", lambda root, source: small(source, "Hello"))
+    monkeypatch.setattr(build, "_assemble", lambda root, source: small(source, "Hello"))
     copy = built.parent / "copy"
-    site.build(ROOT, copy)
+    build.build(ROOT, copy)
     (copy / "old.html").touch()
-    site.build(ROOT, copy)
+    build.build(ROOT, copy)
     assert "Hello" in (copy / "index.html").read_text()
     assert not (copy / "old.html").exists()
     assert sorted(path.name for path in built.parent.iterdir()) == ["copy", "site"]
@@ -277,12 +273,12 @@ def test_a_warning_is_an_error_that_names_the_page_and_keeps_the_old_site(
     moved_root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     texts = iter(["Hello", "See :ref:`nowhere`."])
-    monkeypatch.setattr(site, "_check", lambda root, final: None)
-    monkeypatch.setattr(site, "_assemble", lambda root, source: small(source, next(texts)))
-    final = site.build(moved_root)
+    monkeypatch.setattr(build, "_check", lambda root, final: None)
+    monkeypatch.setattr(build, "_assemble", lambda root, source: small(source, next(texts)))
+    final = build.build(moved_root)
     assert final == moved_root / "site"
     with pytest.raises(LeandnnError, match=r"index\.rst:4: WARNING: undefined label.*build/site\.log"):
-        site.build(moved_root)
+        build.build(moved_root)
     assert "Hello" in (final / "index.html").read_text()
     assert "nowhere" in (moved_root / "build" / "site.log").read_text()
     assert not (moved_root / "build" / "site.partial").exists()
@@ -291,20 +287,20 @@ def test_a_warning_is_an_error_that_names_the_page_and_keeps_the_old_site(
 def test_a_folder_that_is_no_site_is_left_alone(tmp_path: Path):
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(LeandnnError, match="is no site"):
-        site.build(ROOT, tmp_path)
+        build.build(ROOT, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_missing_packages_sources_and_reports_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(LeandnnError, match=r"docs/conf\.py is missing"):
-        site.build(tmp_path)
+        build.build(tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "conf.py").touch()
     with pytest.raises(LeandnnError, match=r"reports/README\.md is missing, run dvc repro"):
-        site.build(tmp_path)
+        build.build(tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(LeandnnError, match="sphinx, myst_nb, furo is missing: run make setup"):
-        site.build(tmp_path)
+        build.build(tmp_path)
 
 
 def test_a_gallery_that_shows_nothing_or_misses_a_file_is_refused(tmp_path: Path):
@@ -312,12 +308,12 @@ def test_a_gallery_that_shows_nothing_or_misses_a_file_is_refused(tmp_path: Path
     readme = tmp_path / "reports" / "README.md"
     readme.write_text("# Gallery\n")
     with pytest.raises(LeandnnError, match="0 figures and 0 captions"):
-        site_figures.gallery(tmp_path)
+        gallery.gallery(tmp_path)
     readme.write_text(
         "## [n](notebooks/n.ipynb)\n![a-b](figures/a-b.png)\n**a-b** ([SVG](figures/a-b.svg)). Text.\n"
     )
     with pytest.raises(LeandnnError, match=r"reports/figures/a-b\.svg is missing"):
-        site_figures.gallery(tmp_path)
+        gallery.gallery(tmp_path)
 
 
 # --- the generated text ----------------------------------------------------------------------------------
@@ -325,14 +321,14 @@ def test_a_gallery_that_shows_nothing_or_misses_a_file_is_refused(tmp_path: Path
 
 def test_pages_say_each_scale_each_rule_and_escape_what_claims_say():
     results = []
-    for result in claims.compute(ROOT):
+    for result in verdicts.compute(ROOT):
         claim = dataclasses.replace(result.claim, statement="Is *a* < `b` | $c$ [d]")
         none = dataclasses.replace(
-            result.verdicts["laptop"], verdict=claims.NOT_MEASURED, n=0, estimate=None, evidence=()
+            result.verdicts["laptop"], verdict=verdicts.NOT_MEASURED, n=0, estimate=None, evidence=()
         )
         some = dataclasses.replace(
             none,
-            verdict=claims.BETTER,
+            verdict=verdicts.BETTER,
             n=8,
             estimate=0.02,
             low=0.01,
@@ -341,12 +337,12 @@ def test_pages_say_each_scale_each_rule_and_escape_what_claims_say():
             evidence=("x/y",),
         )
         results.append(dataclasses.replace(result, claim=claim, verdicts={"laptop": none, "paper@m": some}))
-    page = site_pages.claims_page(results)
+    page = claims_pages.claims_page(results)
     assert page.count(r"Is \*a\* \< \`b\` \| \$c\$ \[d\]") == len(results)
     assert page.count("- `x/y`") == len(results)
     for rule in (rule for result in results for rule in result.claim.rules):
         assert f"`{rule.treatment}`" in page and f"at least {rule.n} pairs" in page
-    table = site_pages.claims_table(results)
+    table = claims_pages.claims_table(results)
     assert f"- `paper@m`: {len(results)} better" in table
     assert table.count("Is *a* &lt; `b` | $c$ [d]") == len(results)
     assert table.count('<span class="verdict better">better</span>') == len(results)
@@ -362,7 +358,7 @@ def test_pages_say_each_scale_each_rule_and_escape_what_claims_say():
     ],
 )
 def test_a_published_value_is_parted_from_its_source(text: str, value: str, source: str):
-    assert site_pages.published(text) == (value, source)
+    assert claims_pages.published(text) == (value, source)
 
 
 def test_docstrings_become_restructured_text():
@@ -376,10 +372,10 @@ def test_docstrings_become_restructured_text():
 
 
 def test_the_landing_page_shows_the_chosen_figure_of_each_paper_and_its_first_without_it():
-    results = claims.compute(ROOT)
-    names = {figure.name for figure in site_figures.gallery(ROOT)}
-    assert set(site_figures.LANDING.values()) <= names
-    figures = [site_figures.Figure(f"{paper}-{end}", "n", "c") for paper in ("rbgp", "bf16") for end in "ab"]
-    figures.append(site_figures.Figure("bf16-pairs", "n", "c"))
-    shown = re.findall(r"figures/(.*)\.svg", site_figures.landing_figures(results, figures))
+    results = verdicts.compute(ROOT)
+    names = {figure.name for figure in gallery.gallery(ROOT)}
+    assert set(gallery.LANDING.values()) <= names
+    figures = [gallery.Figure(f"{paper}-{end}", "n", "c") for paper in ("rbgp", "bf16") for end in "ab"]
+    figures.append(gallery.Figure("bf16-pairs", "n", "c"))
+    shown = re.findall(r"figures/(.*)\.svg", gallery.landing_figures(results, figures))
     assert shown == ["bf16-pairs", "rbgp-a"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from leandnn import machine
+from leandnn.machine import card
 from leandnn.report import tables
 
-CARD = machine.card()
+CARD = card.read()
 
 
 def cost(seconds: float) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.report.test_tables_rbgp import cells, row, write
 
-from leandnn.report import tables_huffman
+from leandnn.report.huffman import tables as tables_huffman
 
 
 def test_layers_stand_beside_their_peers_and_what_is_missed_is_said(tmp_path: Path):

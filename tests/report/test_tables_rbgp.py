@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
-from leandnn import machine, paths
-from leandnn.bench import hbsnn as hbsnn_bench
-from leandnn.bench import rbgp as rbgp_bench
+from leandnn import paths
 from leandnn.bench import timing
-from leandnn.report import tables, tables_hbsnn, tables_huffman, tables_rbgp
-from leandnn.report.tables_rbgp import Target
+from leandnn.bench.hbsnn import patterns as hbsnn_bench
+from leandnn.bench.rbgp import nets as rbgp_bench
+from leandnn.machine import card as machine
+from leandnn.report import tables
+from leandnn.report.hbsnn import tables as tables_hbsnn
+from leandnn.report.huffman import tables as tables_huffman
+from leandnn.report.rbgp import tables as tables_rbgp
+from leandnn.report.rbgp.tables import Target
 
 TABLES = {**tables_rbgp.TABLES, **tables_hbsnn.TABLES, **tables_huffman.TABLES}
 LAYER = {
@@ -43,7 +47,7 @@ def row(case: dict[str, Any], impl: str, seconds: float, unit: str = "Gflop") ->
 
 
 def write(root: Path, name: str, rows: list[dict[str, Any]]) -> None:
-    card = {**machine.card(), "name": "box"}
+    card = {**machine.read(), "name": "box"}
     path = root / "reference" / "box" / f"bench-{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": card, "rows": rows}))
@@ -88,7 +92,7 @@ def test_nets_stand_beside_their_peers_with_peak_memory(tmp_path: Path):
     assert "64→64" not in text and "4×4 blocks" not in text.split("\n")[0]
     text = tables_rbgp.rbgp_memory(tmp_path)
     memory = cells(text, "87.5 %")
-    assert tables.machine(machine.card()) in text
+    assert tables.machine(machine.read()) in text
     assert (memory["**RBGP4**"], memory["dense, torch"]) == ("9.6, 89.6", "9.6, 177.0")
 
 

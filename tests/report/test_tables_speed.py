@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from leandnn import machine, paths
+from leandnn import paths
 from leandnn.bench import timing
-from leandnn.report import tables_speed
+from leandnn.machine import card as machine
+from leandnn.report.kernels import tables as tables_speed
 
-CARD = {**machine.card(), "fma_peak_gflops": 200.0, "copy_gbytes": 50.0}
+CARD = {**machine.read(), "fma_peak_gflops": 200.0, "copy_gbytes": 50.0}
 WIDE = {
     "M": 64,
     "K": 128,

@@ -1,7 +1,7 @@
 """A trained sparse net in layers that are fast: unstructured (CSR), or hierarchical blocks nearest to it.
 
 Learned thresholds leave single weights anywhere, which no processor likes. What that costs, and what the nearest
-pattern of blocks saves, is measured by bench/autosparse.py; what the blocks cost in accuracy by the study.
+pattern of blocks saves, is measured by bench/autosparse/speed.py; what the blocks cost in accuracy by the study.
 """
 
 from __future__ import annotations

@@ -19,19 +19,20 @@ from typing import Any
 from torch import nn
 
 from leandnn import paths
+from leandnn.autosparse.accounting import Record
 from leandnn.autosparse.hooks import Learned
 from leandnn.autosparse.method import Options
-from leandnn.autosparse.record import Record
 from leandnn.data import imagenet
 from leandnn.errors import LeandnnError
 from leandnn.files import must_be_writable, write_json, write_text
 from leandnn.models.mobilenet import mobilenet_v1, small_mobilenet
 from leandnn.models.resnet_bottleneck import resnet50
 from leandnn.params import TrainBudget
-from leandnn.train import distributed, loop, outcome
+from leandnn.studies import outcome
+from leandnn.studies.comparison import Comparison, Run, Trial, run_key
+from leandnn.tasks.imagenet import FolderClassification, Unreadable
+from leandnn.train import distributed, loop
 from leandnn.train.distributed import Parallel, World
-from leandnn.train.folders import FolderClassification, Unreadable
-from leandnn.train.study import Comparison, Run, Trial, run_key
 from leandnn.train.task import Hook, Settings
 
 NETS: dict[str, Callable[[int], nn.Module]] = {
@@ -169,11 +170,11 @@ CODE = (
     "models/macs.py",
     "models/mobilenet.py",
     "models/resnet_bottleneck.py",
-    "runtime.py",
+    "machine/determinism.py",
     "train/distributed.py",
-    "train/folders.py",
+    "tasks/imagenet.py",
     "train/loop.py",
-    "train/outcome.py",
+    "studies/outcome.py",
     "train/schedules.py",
     "train/task.py",
 )

@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leandnn import machine
 from leandnn.autosparse import imagenet as training
 from leandnn.data import imagenet
 from leandnn.errors import LeandnnError
+from leandnn.machine import card
 from leandnn.train import loop
 
 WARMUP = 3  # updates that are not counted
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; 1 and a sentence for what is wrong outside the program."""
     said = parser().parse_args(arguments)
     try:
-        machine.must_have(said.device)
+        card.must_have(said.device)
         print(told(measure(said), f"{said.net}-{said.arm}"))
     except (LeandnnError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from leandnn.autosparse import allocation
+from leandnn.autosparse.accounting import Record
 from leandnn.autosparse.export import Hardened
 from leandnn.autosparse.hooks import Learned
 from leandnn.autosparse.masks import Mest, RigL
 from leandnn.autosparse.method import Options
-from leandnn.autosparse.record import Record
 from leandnn.autosparse.topk import TopK
 from leandnn.blocksparse import baselines
 from leandnn.blocksparse.study import CODE as SHARED_CODE
@@ -27,7 +27,7 @@ from leandnn.models.mobilenet import small_mobilenet
 from leandnn.models.resnet_bottleneck import BottleneckResNet, cifar_resnet50
 from leandnn.models.vgg_small import SmallVGG
 from leandnn.params import TrainBudget
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
 from leandnn.train.task import Hook
 
 WEIGHT_DECAY = 5e-4  # baselines.trial's, which STR lets act on its thresholds too

@@ -6,8 +6,9 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from leandnn import machine, paths, probe
+from leandnn import paths
 from leandnn.errors import LeandnnError
+from leandnn.machine import card, probe
 
 # name → module of this package with rows(quick), summary(rows) and, where a claim speaks of speed, rounds(quick):
 # seconds of each arm, round by round of one interleaved run
@@ -49,7 +50,7 @@ def run(
     print(module.summary(rows))
     targets = [file] if file else []
     if reference:
-        targets.append(paths.REFERENCE / machine.name() / f"bench-{name}.json")
+        targets.append(paths.REFERENCE / card.name() / f"bench-{name}.json")
     for target in targets:
         write_json(target, result)
         print(f"written to {paths.relative(target)}")

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 
-from leandnn import machine, paths
+from leandnn import paths
 from leandnn.bench.timing import Row, row
 from leandnn.errors import LeandnnError
+from leandnn.machine import card
 
 MIB = 1 << 20
 
@@ -56,7 +57,7 @@ def _disk_mib(folder: Path) -> float:
 
 def _row(command: str, state: str, times: list[float], disk: float, peak: float) -> Row:
     case = {"command": command, "state": state, "disk_mib": round(disk), "peak_mib": round(peak)}
-    return row("commands", case, "leandnn", machine.cores(), times, 1.0, "runs")
+    return row("commands", case, "leandnn", card.cores(), times, 1.0, "runs")
 
 
 def rows(quick: bool) -> list[Row]:

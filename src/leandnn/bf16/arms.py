@@ -6,7 +6,7 @@ import dataclasses
 
 from leandnn.bf16.hook import Emulation
 from leandnn.bf16.policy import Policy
-from leandnn.train.study import Trial
+from leandnn.studies.comparison import Trial
 from leandnn.train.task import Settings, Task
 
 PAIR = ("fp32", "bf16")
@@ -34,9 +34,9 @@ CODE = (
     "data/prepared.py",
     "kernels/dispatch.py",
     "kernels/rounding",
-    "runtime.py",
+    "machine/determinism.py",
     "train/loop.py",
-    "train/outcome.py",
+    "studies/outcome.py",
     "train/schedules.py",
     "train/task.py",
 )

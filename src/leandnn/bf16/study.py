@@ -12,7 +12,7 @@ from leandnn.bf16.domains import (
     transformer,
     vision,
 )
-from leandnn.train.study import Comparison
+from leandnn.studies.comparison import Comparison
 
 COMPARISONS: dict[str, Comparison] = {
     name: comparison

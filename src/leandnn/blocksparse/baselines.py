@@ -11,8 +11,8 @@ from leandnn.blocksparse.footprint import Footprint
 from leandnn.data import cifar
 from leandnn.models.vgg_small import SmallVGG
 from leandnn.params import TrainBudget
-from leandnn.train.classification import Classification
-from leandnn.train.study import Trial
+from leandnn.studies.comparison import Trial
+from leandnn.tasks.classification import Classification
 from leandnn.train.task import Hook, Settings
 
 SPARSITY = 0.875  # of the comparisons that claims are judged by

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leandnn.blocksparse import levels, sampling, storage
-from leandnn.blocksparse.levels import Level
+from leandnn.blocksparse import index_bits, sampling, storage
+from leandnn.blocksparse.index_bits import Level
 from leandnn.kernels.panels.format import Graph, Panels
 from leandnn.kernels.panels.ops import Plan
 
@@ -73,7 +73,7 @@ class Pattern:
             )
         for large, small in itertools.pairwise(sizes):
             _divided(large, small)
-        if self.cut and not (self.coarse and panels.block == levels.common(self.shape, self.coarse[-1])):
+        if self.cut and not (self.coarse and panels.block == index_bits.common(self.shape, self.coarse[-1])):
             raise ValueError(
                 f"{panels.block} are not the largest blocks of {self.shape} and {self.coarse[-1:]}"
             )
@@ -106,7 +106,7 @@ class Pattern:
         shape = shape or (mask.shape[0] * finest[0], mask.shape[1] * finest[1])
         if mask.shape != (-(-shape[0] // finest[0]), -(-shape[1] // finest[1])):
             raise ValueError(f"a mask of {mask.shape} blocks of {finest} does not cover {shape}")
-        block = levels.common(shape, finest)
+        block = index_bits.common(shape, finest)
         cut = block != finest
         if len(blocks) < 2 and not cut:
             raise ValueError(f"blocks is {blocks}, expected two levels or more, such as ((64, 64), (4, 4))")
@@ -210,8 +210,8 @@ class Pattern:
     def levels(self) -> tuple[Level, ...]:
         """Block size, count, density and index bytes of each level, coarsest first; one for a flat pattern."""
         if self.kind == "rbgp4":
-            return levels.of_product(self.panels)
-        return levels.of_nested(self.panels.inner, self.panels.block, self._sizes)
+            return index_bits.of_product(self.panels)
+        return index_bits.of_nested(self.panels.inner, self.panels.block, self._sizes)
 
     @property
     def _sizes(self) -> tuple[Size, ...]:
@@ -229,7 +229,7 @@ class Pattern:
     @property
     def csr_index_nbytes(self) -> int:
         """Bytes to store the same non-zeros one by one as CSR, by the same rule."""
-        return levels.csr_nbytes(*self.shape, self.nnz)
+        return index_bits.csr_nbytes(*self.shape, self.nnz)
 
     def mask(self) -> Tensor:
         """The pattern as a bool tensor (M, K)."""

@@ -10,7 +10,7 @@ from leandnn.blocksparse.footprint import Footprint
 from leandnn.blocksparse.prune import Select
 from leandnn.data import cifar
 from leandnn.params import TrainBudget
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
 from leandnn.train.task import Hook
 
 # What decides the results of every run on the shared net; wings add their own files.
@@ -19,7 +19,7 @@ CODE = (
     "blocksparse/convert.py",
     "blocksparse/footprint.py",
     "blocksparse/layers.py",
-    "blocksparse/levels.py",
+    "blocksparse/index_bits.py",
     "blocksparse/pattern.py",
     "blocksparse/prune.py",
     "blocksparse/saliency.py",
@@ -31,10 +31,10 @@ CODE = (
     "kernels/panels",
     "models/macs.py",
     "models/vgg_small.py",
-    "runtime.py",
-    "train/classification.py",
+    "machine/determinism.py",
+    "tasks/classification.py",
     "train/loop.py",
-    "train/outcome.py",
+    "studies/outcome.py",
     "train/schedules.py",
     "train/task.py",
 )

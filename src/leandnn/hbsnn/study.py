@@ -17,7 +17,7 @@ from leandnn.data import cifar
 from leandnn.hbsnn.gradual import Window, gradual
 from leandnn.hbsnn.selection import Size
 from leandnn.params import TrainBudget
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
 
 COARSE: Size = (16, 12)  # divides every layer of the shared net
 FINE: Size = (4, 1)  # four rows share their columns, as the panel kernels want it; columns are free

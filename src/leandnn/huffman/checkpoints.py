@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from leandnn import runtime
 from leandnn.errors import LeandnnError
 from leandnn.files import unreadable
+from leandnn.machine import determinism
 
 
 def load(path: Path, arch: str = "alexnet", classes: int = 1000) -> nn.Module:
@@ -48,7 +48,7 @@ def load(path: Path, arch: str = "alexnet", classes: int = 1000) -> nn.Module:
 
 
 def _net(arch: str, classes: int) -> nn.Module:
-    runtime.torchvision_operators()
+    determinism.torchvision_operators()
     import torchvision
 
     names = torchvision.models.list_models(module=torchvision.models)

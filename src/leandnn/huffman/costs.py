@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from leandnn import memory
 from leandnn.errors import LeandnnError
+from leandnn.huffman.buffers import like
+from leandnn.huffman.chain import Unit, units
 from leandnn.huffman.decoders import Decoder
 from leandnn.huffman.layers import HuffmanConv2d
 from leandnn.huffman.model import Compressed
-from leandnn.huffman.staging import like
-from leandnn.huffman.units import Unit, units
+from leandnn.machine import memory
 
 BATCHES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 

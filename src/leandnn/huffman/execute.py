@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from leandnn.huffman.staging import Stage
-from leandnn.huffman.units import Unit
+from leandnn.huffman.buffers import Stage
+from leandnn.huffman.chain import Unit
 
 
 def run(units: Sequence[Unit], batches: Sequence[int], images: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from leandnn.errors import LeandnnError
 from leandnn.files import unreadable
 from leandnn.huffman import matrices, model, sections
-from leandnn.huffman.report import LayerReport, layer_report
+from leandnn.huffman.bit_table import LayerReport, layer_report
 from leandnn.kernels.huffman.format import CodedError
 from leandnn.kernels.huffman.ops import crc32c
 

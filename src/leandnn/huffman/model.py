@@ -18,9 +18,9 @@ import leandnn
 from leandnn.errors import LeandnnError
 from leandnn.files import unreadable
 from leandnn.huffman import matrices, program, sections, tracing
+from leandnn.huffman.bit_table import LayerReport, layer_report
 from leandnn.huffman.layers import HuffmanConv2d, HuffmanLayer, HuffmanLinear, Workspace
 from leandnn.huffman.program import Program
-from leandnn.huffman.report import LayerReport, layer_report
 from leandnn.kernels.huffman.format import Coded, CodedError
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "int64": torch.int64, "bool": torch.bool}

@@ -2,7 +2,7 @@
 
 Vooturi, Goyal, Choudhury, Sabharwal, Verma (arXiv 1711.00244) choose a batch size for each layer by dynamic programming
 under a budget of memory. Their recurrence is not published in what we could read; this is ours (search.py), over
-measured costs (costs.py), with a model of memory that is checked against the process's own (memory.py).
+measured costs (costs.py), with a model of memory that is checked against the process's own (machine/memory.py).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from leandnn.errors import LeandnnError
 from leandnn.huffman import execute, search
+from leandnn.huffman.chain import units
 from leandnn.huffman.costs import BATCHES, Costs
 from leandnn.huffman.decoders import Decoder
 from leandnn.huffman.model import Compressed
-from leandnn.huffman.units import units
 
 
 @dataclass(frozen=True)

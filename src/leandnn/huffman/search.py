@@ -18,8 +18,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from leandnn.huffman.buffers import copies, copying, held
 from leandnn.huffman.costs import Costs
-from leandnn.huffman.staging import copies, copying, held
 
 
 @dataclass(frozen=True)

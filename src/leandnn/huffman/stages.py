@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from leandnn.errors import LeandnnError
+from leandnn.huffman.bit_table import LayerReport
 from leandnn.huffman.compress import encode, prune_layers, share_layers
 from leandnn.huffman.model import load
 from leandnn.huffman.prune import Masked, layers
 from leandnn.huffman.quantise import SharedWeights
-from leandnn.huffman.report import LayerReport
 from leandnn.train import schedules
 from leandnn.train.task import Hook
 

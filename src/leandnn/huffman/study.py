@@ -8,8 +8,8 @@ from leandnn.data import cifar
 from leandnn.huffman.stages import Phase, Recipe, Stages
 from leandnn.models.alexnet import SmallAlexNet
 from leandnn.params import TrainBudget
-from leandnn.train.classification import Classification
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
+from leandnn.tasks.classification import Classification
 from leandnn.train.task import Settings
 
 BATCH = 128
@@ -80,7 +80,7 @@ _CODE = (
     "huffman/program.py",
     "huffman/prune.py",
     "huffman/quantise.py",
-    "huffman/report.py",
+    "huffman/bit_table.py",
     "huffman/sections.py",
     "huffman/stages.py",
     "huffman/study.py",
@@ -88,10 +88,10 @@ _CODE = (
     "kernels/dispatch.py",
     "kernels/huffman",
     "models/alexnet.py",
-    "runtime.py",
-    "train/classification.py",
+    "machine/determinism.py",
+    "tasks/classification.py",
     "train/loop.py",
-    "train/outcome.py",
+    "studies/outcome.py",
     "train/schedules.py",
     "train/task.py",
 )

@@ -23,9 +23,10 @@ from leandnn.models.vgg_small import SmallVGG
 from leandnn.models.wide_resnet import WideResNet
 from leandnn.params import TrainBudget
 from leandnn.rbgp import nets
-from leandnn.train import distill, loop
-from leandnn.train.distill import Distillation
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
+from leandnn.tasks import distillation
+from leandnn.tasks.distillation import Distillation
+from leandnn.train import loop
 from leandnn.train.task import Hook
 
 # In arms named <pattern>_<percent>; 87 and 93 stand for 87.5 % and 93.75 %.
@@ -112,8 +113,8 @@ def _distilled(arm: str, seed: int, budget: TrainBudget, threads: int, device: s
     own, dense = make("rbgp4", seed, *images), make("dense", seed, *images)
     teacher = loop.train(dense.task, dense.settings, dense.hooks).model
     terms = {
-        "temperature": getattr(budget, "temperature", distill.TEMPERATURE),
-        "weight": getattr(budget, "weight", distill.WEIGHT),
+        "temperature": getattr(budget, "temperature", distillation.TEMPERATURE),
+        "weight": getattr(budget, "weight", distillation.WEIGHT),
     }
     return Trial(Distillation(own.task, teacher, **terms), own.settings, own.hooks)
 
@@ -137,7 +138,7 @@ CODE = tuple(
             "rbgp/nets.py",
             "rbgp/sparsify.py",
             "rbgp/study.py",
-            "train/distill.py",
+            "tasks/distillation.py",
         }
         - {"kernels/panels/format.py"}  # within kernels/panels
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from leandnn.report import claims
-from leandnn.report.claims import Result
+from leandnn.claims import verdicts as claims
+from leandnn.claims.verdicts import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

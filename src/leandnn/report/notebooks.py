@@ -17,8 +17,8 @@ import nbformat
 from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import unwritable, write_text
-from leandnn.report.figures import in_few_colours
 from leandnn.report.inert import only_inert
+from leandnn.report.style import in_few_colours
 
 INJECTED = "injected-parameters"
 

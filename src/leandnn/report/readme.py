@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from leandnn import paths
+from leandnn.claims.verdicts import Result
 from leandnn.files import write_text
-from leandnn.report import (
-    render,
-    tables,
-    tables_autosparse,
-    tables_hbsnn,
-    tables_huffman,
-    tables_rbgp,
-    tables_speed,
-)
-from leandnn.report.claims import Result
+from leandnn.report import render, tables
+from leandnn.report.autosparse import tables as tables_autosparse
+from leandnn.report.hbsnn import tables as tables_hbsnn
+from leandnn.report.huffman import tables as tables_huffman
+from leandnn.report.kernels import tables as tables_speed
+from leandnn.report.rbgp import tables as tables_rbgp
 
 
 def filled(results: Sequence[Result], root: Path = paths.ROOT) -> str:

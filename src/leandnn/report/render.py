@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
+from leandnn.claims.evidence import LAPTOP
+from leandnn.claims.verdicts import BETTER, NOT_COUNTED, NOT_MEASURED, REPRODUCED, STALE, Result, table
 from leandnn.errors import LeandnnError
-from leandnn.report.claims import BETTER, NOT_COUNTED, NOT_MEASURED, REPRODUCED, STALE, Result, table
-from leandnn.report.evidence import LAPTOP
 
 WIDTH = 100
 LEGEND = "More is better; pp: percentage points; [ ]: 90 % interval (for a confidence of 95 %); n: pairs."

@@ -8,8 +8,8 @@ import pandas as pd
 
 from leandnn.data import cifar
 from leandnn.errors import LeandnnError
+from leandnn.studies.comparison import Trial
 from leandnn.train import loop
-from leandnn.train.study import Trial
 
 IMAGES, TEST_IMAGES, EPOCHS, SEEDS = 640, 500, 2, (0, 1)
 

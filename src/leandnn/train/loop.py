@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leandnn import runtime
 from leandnn.errors import LeandnnError
+from leandnn.machine import determinism
 from leandnn.train import checkpoint, schedules
 from leandnn.train.task import Hook, Result, Settings, Task
 
@@ -64,7 +64,9 @@ class _Loop:
     ) -> None:
         self.task, self.settings, self.hooks = task, settings, hooks
         self.path, self.every_s, self.progress = path, every_s, progress
-        self.device = runtime.configure(seed=settings.seed, threads=settings.threads, device=settings.device)
+        self.device = determinism.configure(
+            seed=settings.seed, threads=settings.threads, device=settings.device
+        )
         model = task.build().to(self.device)
         if settings.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -172,7 +174,7 @@ class _Loop:
         )
 
     def all_epochs(self) -> None:
-        saves = self.path is not None and runtime.rank() == 0
+        saves = self.path is not None and determinism.rank() == 0
         saved_at = time.monotonic()
         while self.epoch < self.settings.epochs:
             self.model.train()

@@ -6,8 +6,8 @@ from leandnn.bf16 import arms
 from leandnn.data import cifar
 from leandnn.models.alexnet import SmallAlexNet
 from leandnn.params import TrainBudget
-from leandnn.train.classification import Classification
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
+from leandnn.tasks.classification import Classification
 from leandnn.train.task import Settings
 
 
@@ -39,7 +39,7 @@ _CODE = (
     "bf16/domains/alexnet.py",
     "data/cifar.py",
     "models/alexnet.py",
-    "train/classification.py",
+    "tasks/classification.py",
 )
 COMPARISONS = {
     "alexnet": Comparison("bf16", "alexnet", arms.PAIR, _make, data=("cifar10",), code=_CODE),

@@ -6,9 +6,9 @@ from leandnn.bf16 import arms
 from leandnn.data import cifar
 from leandnn.models.generative import Adversaries, Discriminator, Generator
 from leandnn.params import TrainBudget
-from leandnn.train import features
-from leandnn.train.generation import Generation
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
+from leandnn.tasks import image_judge
+from leandnn.tasks.generation import Generation
 from leandnn.train.task import Settings
 
 LATENT = 64
@@ -23,7 +23,7 @@ def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -
         _players,
         cifar.load("cifar10", "train", count=budget.train_examples),
         cifar.load("cifar10", "test", count=budget.test_examples),
-        features=features.load(),
+        features=image_judge.load(),
         latent=LATENT,
         batch_size=16,
         seed=seed,
@@ -55,9 +55,9 @@ COMPARISONS = {
             "data/cifar.py",
             "models/generative.py",
             "models/resnet_small.py",
-            "train/features.py",
-            "train/fidelity.py",
-            "train/generation.py",
+            "tasks/image_judge.py",
+            "tasks/image_metrics.py",
+            "tasks/generation.py",
         ),
         inputs=("runs/features/cifar10/model.safetensors",),
     )

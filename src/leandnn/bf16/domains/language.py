@@ -6,9 +6,9 @@ from leandnn.bf16 import arms
 from leandnn.data import text
 from leandnn.models.language import GNMT
 from leandnn.params import TrainBudget
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
+from leandnn.tasks.translation import Translation
 from leandnn.train.task import Settings
-from leandnn.train.translation import Translation
 
 LONGEST = 32  # tokens of a verse; longer ones are left out
 
@@ -48,7 +48,7 @@ COMPARISONS = {
             "data/text_source.py",
             "data/text_vocabulary.py",
             "models/language.py",
-            "train/translation.py",
+            "tasks/translation.py",
         ),
     )
 }

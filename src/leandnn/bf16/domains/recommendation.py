@@ -12,8 +12,8 @@ from leandnn.data import clicks
 from leandnn.data.clicks_synthesis import SIZES
 from leandnn.models.recommendation import DLRM, DeepAndCross
 from leandnn.params import TrainBudget
-from leandnn.train.prediction import Prediction
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
+from leandnn.tasks.clicks import Prediction
 from leandnn.train.task import Settings
 
 
@@ -49,7 +49,7 @@ def _comparison(name: str, build: Callable[[], nn.Module], names: tuple[str, ...
         "data/clicks.py",
         "data/clicks_synthesis.py",
         "models/recommendation.py",
-        "train/prediction.py",
+        "tasks/clicks.py",
     )
     return Comparison("bf16", name, names, functools.partial(_make, build), data=("clicks",), code=code)
 

@@ -6,9 +6,9 @@ from leandnn.bf16 import arms
 from leandnn.data import speech
 from leandnn.models.speech import DeepSpeech
 from leandnn.params import TrainBudget
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
+from leandnn.tasks.transcription import Transcription
 from leandnn.train.task import Settings
-from leandnn.train.transcription import Transcription
 
 
 def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
@@ -47,7 +47,7 @@ COMPARISONS = {
             "data/speech.py",
             "data/speech_features.py",
             "models/speech.py",
-            "train/transcription.py",
+            "tasks/transcription.py",
         ),
     )
 }

@@ -6,9 +6,9 @@ from leandnn.bf16 import arms
 from leandnn.data import cifar
 from leandnn.models.generative import Adversaries, Discriminator, SuperResolver
 from leandnn.params import TrainBudget
-from leandnn.train import features
-from leandnn.train.study import Comparison, Trial
-from leandnn.train.superresolution import SuperResolution
+from leandnn.studies.comparison import Comparison, Trial
+from leandnn.tasks import image_judge
+from leandnn.tasks.superresolution import SuperResolution
 from leandnn.train.task import Settings
 
 
@@ -21,7 +21,7 @@ def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -
         _players,
         cifar.load("cifar10", "train", count=budget.train_examples),
         cifar.load("cifar10", "test", count=budget.test_examples),
-        features=features.load(),
+        features=image_judge.load(),
         content=0.01,
         adversarial=1e-4,
         batch_size=16,
@@ -54,10 +54,10 @@ COMPARISONS = {
             "data/cifar.py",
             "models/generative.py",
             "models/resnet_small.py",
-            "train/features.py",
-            "train/fidelity.py",
-            "train/generation.py",
-            "train/superresolution.py",
+            "tasks/image_judge.py",
+            "tasks/image_metrics.py",
+            "tasks/generation.py",
+            "tasks/superresolution.py",
         ),
         inputs=("runs/features/cifar10/model.safetensors",),
     )

@@ -7,9 +7,9 @@ from leandnn.bf16.domains.language import LONGEST
 from leandnn.data import text
 from leandnn.models.language_transformer import Transformer
 from leandnn.params import TrainBudget
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
+from leandnn.tasks.translation import Translation
 from leandnn.train.task import Settings
-from leandnn.train.translation import Translation
 
 
 def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
@@ -49,7 +49,7 @@ COMPARISONS = {
             "data/text_vocabulary.py",
             "models/language.py",
             "models/language_transformer.py",
-            "train/translation.py",
+            "tasks/translation.py",
         ),
     )
 }

@@ -6,8 +6,8 @@ from leandnn.bf16 import arms
 from leandnn.data import cifar
 from leandnn.models.resnet_small import SmallResNet
 from leandnn.params import TrainBudget
-from leandnn.train.classification import Classification
-from leandnn.train.study import Comparison, Trial
+from leandnn.studies.comparison import Comparison, Trial
+from leandnn.tasks.classification import Classification
 from leandnn.train.task import Settings
 
 
@@ -56,7 +56,7 @@ COMPARISONS = {
             "bf16/domains/vision.py",
             "data/cifar.py",
             "models/resnet_small.py",
-            "train/classification.py",
+            "tasks/classification.py",
         ),
     )
 }

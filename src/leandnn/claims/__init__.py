@@ -1,0 +1,1 @@
+"""The claims as data, what was measured of them, and the verdicts."""

@@ -1,0 +1,1 @@
+"""The web site: everything there is to see, as static HTML."""

@@ -1,0 +1,91 @@
+"""Threads, seeds, the torchvision mend, the machine card, the doctor."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from leandnn.cli import doctor
+from leandnn.machine import card as machine
+from leandnn.machine import determinism, probe
+
+
+def test_configure_sets_threads_and_makes_random_numbers_repeat():
+    before = torch.get_num_threads()
+    try:
+        determinism.configure(seed=3, threads=1)
+        first = torch.randn(4)
+        assert torch.get_num_threads() == 1
+        determinism.configure(seed=3, threads=1)
+        assert torch.equal(torch.randn(4), first)
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(False)
+
+
+def test_torchvision_can_be_imported_whether_or_not_its_operators_load():
+    code = (
+        "from leandnn.machine import determinism; print(determinism.torchvision_operators()); import torchvision.transforms"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() in ("compiled", "schemas only")
+
+
+def test_the_machine_card_holds_no_host_or_user_name():
+    card = machine.read()
+    assert re.fullmatch(r"[a-z0-9-]+", card["name"])
+    assert card["cores"] >= 1
+    assert card["versions"]["torch"] == torch.__version__
+    keys = {
+        "name",
+        "cpu",
+        "cpu_generation",
+        "cores",
+        "isa",
+        "caches",
+        "memory_gib",
+        "gpus",
+        "system",
+        "versions",
+    }
+    assert set(card) == keys
+    measured = probe.card()
+    assert set(measured) == keys | {"fma_peak_gflops", "copy_gbytes"}
+    assert 1 < measured["fma_peak_gflops"] < 1000
+    assert 1 < measured["copy_gbytes"] < 1000
+
+
+def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(
+    monkeypatch: pytest.MonkeyPatch, capsys
+):
+    names = [f.name for f in doctor.findings()]
+    assert names == [
+        "Python",
+        "compiler",
+        "torch",
+        "torchvision",
+        "kernels",
+        "DVC",
+        "Jupyter kernel",
+        "data",
+        "disk",
+        "GPU",
+    ]
+    monkeypatch.setattr(doctor, "FREE_GIB", 1e9)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    assert doctor.main() == 1
+    lines = capsys.readouterr().out.splitlines()
+    failures = [i for i, line in enumerate(lines) if line.startswith("[FAIL]")]
+    assert len(failures) >= 3
+    assert all(lines[i + 1].strip().startswith("mend it with: ") for i in failures)
+
+
+def test_the_command_line_answers_without_loading_torch():
+    code = "import sys; from leandnn import cli; cli.main(['claims']); assert 'torch' not in sys.modules"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
