@@ -1,8 +1,10 @@
-"""Typed parameters: params.yaml read once, with the YAML 1.2 parser that DVC uses, unknown keys refused.
+"""Budgets: how much each study may spend, from params.yaml (the pipeline) and studies/<profile>.yaml (outside it).
 
-params.yaml holds budgets only (how many epochs, images, seeds); what a run *means* (net, learning rate,
-rounding policy) stands in each wing's study.py. A profile's values reach the programs through dvc.yaml's
-`cmd`, so a command line says all that a stage depends on.
+What a run *means* (net, learning rate, rounding policy) stands in each wing's study.py. Files are read with the
+YAML 1.2 parser that DVC uses, by which nothing in them can run code.
+
+A profile: {threads, seeds, examples: {data set: [training, test]}, studies: {paper: {comparison: budget}}}, where a
+budget is the epochs alone, or a mapping of what differs from the rest: {epochs, seeds, train_examples, …}.
 """
 
 from __future__ import annotations
@@ -11,14 +13,20 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from leandnn import paths
 from leandnn.errors import LeandnnError
 
-PROFILES = ("smoke", "laptop", "desk", "paper")
+if TYPE_CHECKING:
+    from leandnn.studies.comparison import Comparison
+
+PIPELINE = ("laptop", "smoke")  # in params.yaml; smoke runs laptop's studies, each for one epoch
+OUTSIDE = ("desk", "paper")  # in studies/
+PROFILES = (*PIPELINE, *OUTSIDE)
 T = TypeVar("T")
 
 
@@ -28,164 +36,68 @@ def bounded(low: float, high: float) -> Any:
 
 
 @dataclass(frozen=True)
-class TrainBudget:
-    """What a comparison of training runs may spend.
+class Budget:
+    """What a run may spend.
 
     - epochs: passes over the training examples.
     - train_examples, test_examples: images, utterances, sentence pairs or clicks, as the comparison has them.
-    - seeds: one run of every arm each.
     """
 
     epochs: int = bounded(1, 1000)
     train_examples: int = bounded(10, 2_000_000)
     test_examples: int = bounded(10, 2_000_000)
-    seeds: tuple[int, ...] = bounded(0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
-class DistillationBudget(TrainBudget):
-    """A budget with the terms of knowledge distillation (tasks/distillation.py).
-
-    - temperature: T, by which the logits of teacher and student are divided. weight: of the teacher's part of the loss.
-    """
-
-    temperature: float = bounded(0.01, 1000)
-    weight: float = bounded(0, 1)
-
-
-@dataclass(frozen=True)
-class Bf16:
-    """Budgets of paper 1, one per comparison; None where a profile does not run it."""
-
-    vision: TrainBudget | None = None
-    speech: TrainBudget | None = None
-    language: TrainBudget | None = None
-    generative: TrainBudget | None = None
-    super_resolution: TrainBudget | None = None
-    recommendation: TrainBudget | None = None
-    alexnet: TrainBudget | None = None
-    transformer: TrainBudget | None = None
-    deep_cross: TrainBudget | None = None
-    contrasts: TrainBudget | None = None
-    click_contrasts: TrainBudget | None = None
-
-
-@dataclass(frozen=True)
-class Blocksparse:
-    """Budgets of the runs that papers 2 to 4 share."""
-
-    baselines: TrainBudget | None = None
-    sparsities: TrainBudget | None = None
-
-
-@dataclass(frozen=True)
-class Autosparse:
-    """Budgets of paper 2."""
-
-    methods: TrainBudget | None = None
-    others: TrainBudget | None = None
-    methods_90: TrainBudget | None = None
-    topk: TrainBudget | None = None
-    mobilenet: TrainBudget | None = None
-    mobilenet_90: TrainBudget | None = None
-    bottleneck: TrainBudget | None = None
-    bottleneck_90: TrainBudget | None = None
-    variants: TrainBudget | None = None
-    requested: TrainBudget | None = None
-    resnet50: TrainBudget | None = None
-
-
-@dataclass(frozen=True)
-class Rbgp:
-    """Budgets of paper 3."""
-
-    patterns: TrainBudget | None = None
-    sparsities: TrainBudget | None = None
-    wide_resnet: TrainBudget | None = None
-    connectivity: TrainBudget | None = None
-    connectivity_93: TrainBudget | None = None
-    distillation: DistillationBudget | None = None
-    vgg19: TrainBudget | None = None
-    wrn40_4: TrainBudget | None = None
-
-
-@dataclass(frozen=True)
-class Hbsnn:
-    """Budgets of paper 4."""
-
-    patterns: TrainBudget | None = None
-    sparsities: TrainBudget | None = None
-    division: TrainBudget | None = None
-    sizes: TrainBudget | None = None
-    selection: TrainBudget | None = None
-
-
-@dataclass(frozen=True)
-class Huffman:
-    """Budgets of paper 5."""
-
-    compression: TrainBudget | None = None
-
-
-@dataclass(frozen=True)
-class FeaturesBudget:
-    """What the classifier may spend in whose features generated images are judged; see tasks/image_judge.py."""
-
-    epochs: int = bounded(1, 1000)
-    train_examples: int = bounded(10, 2_000_000)
-    test_examples: int = bounded(10, 2_000_000)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One scale: threads per run, and each wing's budgets."""
+    """One scale: threads of a run, seeds, examples of each data set, and the studies that it runs.
+
+    - studies: paper → comparison → epochs, or a mapping with what differs; see `budget`.
+    """
 
     threads: int = bounded(1, 1024)
-    features: FeaturesBudget | None = None
-    bf16: Bf16 = Bf16()
-    blocksparse: Blocksparse = Blocksparse()
-    autosparse: Autosparse = Autosparse()
-    rbgp: Rbgp = Rbgp()
-    hbsnn: Hbsnn = Hbsnn()
-    huffman: Huffman = Huffman()
+    seeds: tuple[int, ...] = bounded(0, 2**31 - 1)
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    studies: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int | None = field(default=None, metadata={"low": 1, "high": 1000})
+    name: str = ""
 
-    def budget(self, paper: str, comparison: str) -> TrainBudget | None:
-        """The budget of a comparison, None if this profile does not run it."""
-        found: TrainBudget | None = getattr(getattr(self, paper), comparison)
-        return found
+    def said(self, paper: str, comparison: str) -> dict[str, Any] | None:
+        """What the profile says of a comparison, as a mapping; None where it does not run it."""
+        own = self.studies.get(paper)
+        found = own.get(comparison) if isinstance(own, Mapping) else None
+        if found is None:
+            return None
+        said = dict(found) if isinstance(found, Mapping) else {"epochs": found}
+        return said | ({} if self.epochs is None else {"epochs": self.epochs})
+
+    def budget(
+        self, comparison: Comparison, said: Mapping[str, Any] | None = None
+    ) -> tuple[Any, tuple[int, ...]] | None:
+        """(budget, seeds) of a comparison; None where the profile does not run it and nothing else is said.
+
+        - said: what is to differ, e.g. {"epochs": 3, "seeds": [0, 1]}.
+
+        LeandnnError, naming the key, for what the comparison's budget does not know or what is out of range.
+        """
+        own = self.said(comparison.paper, comparison.name)
+        if own is None and not said:
+            return None
+        where = f"{self.name}.studies.{comparison.paper}.{comparison.name}"
+        values: dict[str, Any] = {}
+        if (sizes := self.examples.get(next(iter(comparison.data), ""))) is not None:
+            values = dict(zip(("train_examples", "test_examples"), sizes, strict=True))
+            if (own or {}).keys() & values.keys() and self.epochs is not None:  # smoke has sizes of its own
+                own = {key: value for key, value in (own or {}).items() if key not in values}
+        values |= {"seeds": list(self.seeds), **(own or {}), **(said or {})}
+        seeds = values.pop("seeds")
+        parsed = parse(_Seeds, {"seeds": seeds}, where).seeds
+        return parse(comparison.budget, values, where), parsed
 
 
 @dataclass(frozen=True)
-class Params:
-    """The whole of params.yaml."""
-
-    smoke: Profile
-    laptop: Profile
-    desk: Profile
-    paper: Profile
-    active: Profile
-
-    @property
-    def active_name(self) -> str:
-        """The profile that `active` points to."""
-        return next(name for name in PROFILES if getattr(self, name) == self.active)
-
-    def profile(self, name: str | None) -> Profile:
-        """The profile called `name` ("active" or None: the active one); LeandnnError if there is none."""
-        if name in (None, "active"):
-            return self.active
-        if name not in PROFILES:
-            raise LeandnnError(f"profile {name!r} is unknown, expected one of active, {', '.join(PROFILES)}")
-        profile: Profile = getattr(self, name)
-        return profile
-
-
-def budget_type(paper: str, comparison: str) -> type[TrainBudget]:
-    """The class of a comparison's budget."""
-    wing = typing.get_type_hints(Profile)[paper]
-    kinds = typing.get_args(typing.get_type_hints(wing)[comparison])
-    found: type[TrainBudget] = next(kind for kind in kinds if kind is not type(None))
-    return found
+class _Seeds:
+    seeds: tuple[int, ...] = bounded(0, 2**31 - 1)
 
 
 def _kind(value: Any) -> str:
@@ -224,6 +136,10 @@ def _value(kind: Any, value: Any, where: str, limits: typing.Mapping[str, Any]) 
     if dataclasses.is_dataclass(kind):
         return parse(typing.cast(type[Any], kind), value, where)
     origin = typing.get_origin(kind)
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise LeandnnError(f"{where} is {_kind(value)}, expected a mapping")
+        return value
     if origin in (typing.Union, types.UnionType):
         inner = [k for k in typing.get_args(kind) if k is not type(None)]
         return None if value is None else _value(inner[0], value, where, limits)
@@ -269,28 +185,63 @@ def read_yaml(path: Path) -> Any:
         raise LeandnnError(f"{paths.relative(path)} is not valid YAML{line}: {problem}") from error
 
 
-def load(path: Path | None = None) -> Params:
-    """Read and check params.yaml; LeandnnError names the first bad key."""
-    path = path or paths.PARAMS
-    return _checked(read_yaml(path), path)
+def load(profile: str | None = None, root: Path | None = None) -> Profile:
+    """A profile by name; params.yaml's `profile` for None. LeandnnError names the first bad key."""
+    root = root or paths.ROOT
+    if profile not in (None, *PROFILES):
+        raise LeandnnError(f"profile {profile!r} is unknown, expected one of {', '.join(PROFILES)}")
+    if profile in OUTSIDE:
+        path = root / "studies" / f"{profile}.yaml"
+        return _profile(read_yaml(path), paths.relative(path), str(profile))
+    return _of_pipeline(read_yaml(root / "params.yaml"), profile)
 
 
-def load_json(path: Path) -> tuple[Params, str]:
-    """What `leandnn params` printed: the parameters, checked alike, and the commit they belong to."""
+def _of_pipeline(data: Any, profile: str | None) -> Profile:
+    expected = ("profile", *PIPELINE)
+    if not isinstance(data, dict) or set(data) != set(expected):
+        found = ", ".join(map(str, data)) if isinstance(data, dict) else _kind(data)
+        raise LeandnnError(f"params.yaml holds {found}, expected {', '.join(expected)}")
+    name = profile or data["profile"]
+    if name not in PIPELINE:
+        raise LeandnnError(f"params.yaml.profile is {name!r}, expected {' or '.join(PIPELINE)}")
+    laptop = _profile(data["laptop"], "params.yaml.laptop", "laptop")
+    if name == "laptop":
+        return laptop
+    small = _profile(data["smoke"], "params.yaml.smoke", "smoke")
+    return dataclasses.replace(small, studies=laptop.studies)
+
+
+def _profile(data: Any, where: str, name: str) -> Profile:
+    found = parse(Profile, data, where)
+    for dataset, sizes in found.examples.items():
+        if not (isinstance(sizes, list) and len(sizes) == 2 and all(type(n) is int for n in sizes)):
+            raise LeandnnError(f"{where}.examples.{dataset} is {sizes!r}, expected [training, test] examples")
+    for paper, own in found.studies.items():
+        if not isinstance(own, Mapping):
+            raise LeandnnError(f"{where}.studies.{paper} is {_kind(own)}, expected a mapping of comparisons")
+        for comparison, budget in own.items():
+            if not isinstance(budget, Mapping) and type(budget) is not int:
+                raise LeandnnError(
+                    f"{where}.studies.{paper}.{comparison} is {_kind(budget)}, expected epochs or a mapping"
+                )
+    return dataclasses.replace(found, name=name)
+
+
+def as_json(root: Path | None = None) -> dict[str, Any]:
+    """Every profile as plain data, for machines without a YAML parser; see from_json."""
+    return {name: dataclasses.asdict(load(name, root)) for name in PROFILES}
+
+
+def from_json(path: Path, profile: str) -> tuple[Profile, str]:
+    """A profile of what `leandnn params` printed, checked alike, and the commit that it belongs to."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        data, commit = document["params"], str(document["commit"])
+        data, commit = document["params"][profile], str(document["commit"])
+        data = {key: value for key, value in data.items() if key != "name"}
     except OSError as error:
         raise LeandnnError(f"cannot read {paths.relative(path)}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LeandnnError(
             f"{paths.relative(path)} holds no parameters ({error}), expected the output of `leandnn params`"
         ) from error
-    return _checked(data, path), commit
-
-
-def _checked(data: Any, path: Path) -> Params:
-    params = parse(Params, data, path.name)
-    if params.active not in [getattr(params, name) for name in PROFILES]:
-        raise LeandnnError(f"{path.name}.active equals no profile, expected an alias such as *laptop")
-    return params
+    return _profile(data, path.name, profile), commit

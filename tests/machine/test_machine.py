@@ -86,6 +86,6 @@ def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(
 
 
 def test_the_command_line_answers_without_loading_torch():
-    code = "import sys; from leandnn import cli; cli.main(['claims']); assert 'torch' not in sys.modules"
+    code = "import sys; from leandnn.cli import main as cli; cli.main(['claims']); assert 'torch' not in sys.modules"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr

@@ -25,7 +25,7 @@ class Sparsifying(Protocol):
         """Share of non-zero weights now, by layer, of the layers that the method makes sparse."""
 
 
-class Record(Hook):
+class Accounting(Hook):
     """Counts a run's multiply-adds update by update; stands after the method's hook.
 
     - method: the hook of a sparse method; None for a dense net.

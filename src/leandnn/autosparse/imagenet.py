@@ -11,15 +11,18 @@ run costs on a machine: price.py. The commands of the study: stage train-autospa
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from torch import nn
 
 from leandnn import paths
-from leandnn.autosparse.accounting import Record
+from leandnn.autosparse.accounting import Accounting
 from leandnn.autosparse.hooks import Learned
 from leandnn.autosparse.method import Options
 from leandnn.data import imagenet
@@ -27,11 +30,12 @@ from leandnn.errors import LeandnnError
 from leandnn.files import must_be_writable, write_json, write_text
 from leandnn.models.mobilenet import mobilenet_v1, small_mobilenet
 from leandnn.models.resnet_bottleneck import resnet50
-from leandnn.params import TrainBudget
-from leandnn.studies import outcome
-from leandnn.studies.comparison import Comparison, Run, Trial, run_key
+from leandnn.params import Budget, parse
+from leandnn.studies import digests, outcome
+from leandnn.studies.comparison import Comparison, Scale, Trial
+from leandnn.studies.runs import Run
 from leandnn.tasks.imagenet import FolderClassification, Unreadable
-from leandnn.train import distributed, loop
+from leandnn.train import distributed
 from leandnn.train.distributed import Parallel, World
 from leandnn.train.task import Hook, Settings
 
@@ -65,119 +69,162 @@ def method(net: str, arm: str, target: float | None = None) -> tuple[float, Lear
     return decay, Learned(Options(alpha=0.0, schedule="zero", init=init, decay=decay, every=100))
 
 
-def trial(arguments: argparse.Namespace, train: imagenet.Split, val: imagenet.Split, world: World) -> Trial:
+@dataclass(frozen=True)
+class ImageNetBudget(Budget):
+    """What a run may spend, and all else that decides it beside its arm.
+
+    - train_examples, test_examples: as many as the folder has.
+    - batch: images per update, over all processes; accumulate: forward passes per update and process.
+    - lr: peak learning rate. size: side of the images, in pixels. amp: see Settings.
+    - target: the share of zeros to end with, of "autosparse"; None leaves it to the training.
+    """
+
+    train_examples: int = field(default=1_281_167, metadata={"low": 1, "high": 2_000_000})
+    test_examples: int = field(default=50_000, metadata={"low": 1, "high": 2_000_000})
+    batch: int = field(default=256, metadata={"low": 1, "high": 1_000_000})
+    accumulate: int = field(default=1, metadata={"low": 1, "high": 10_000})
+    lr: float = field(default=0.256, metadata={"low": 1e-9, "high": 1e3})
+    size: int = field(default=224, metadata={"low": 8, "high": 2048})
+    amp: str = "bf16"
+    target: float | None = field(default=None, metadata={"low": 0.0, "high": 1.0})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a process reads the images; nothing of it decides what a run computes.
+
+    - folder: with train/ and val/. workers: processes that decode, per process of the group.
+    - missing, unreadable: "stop" or "skip", about classes without images and images that cannot be read.
+    """
+
+    folder: Path = paths.RAW / "imagenet"
+    workers: int = 8
+    missing: Literal["stop", "skip"] = "stop"
+    unreadable: Literal["stop", "skip"] = "stop"
+
+
+def _make(
+    net: str,
+    arm: str,
+    budget: ImageNetBudget,
+    scale: Scale,
+    *,
+    reading: Reading = Reading(),
+    world: World | None = None,
+) -> Trial:
     """A run of the recipe that STR published: batch 256, SGD at 0.256, cosine after 5 of 100 epochs of warm-up."""
-    if arguments.batch % (world.size * arguments.accumulate):
+    world = world or World(0, 1, scale.device)
+    if budget.batch % (world.size * budget.accumulate):
         raise LeandnnError(
-            f"the batch of {arguments.batch} does not divide among {world.size} processes with {arguments.accumulate} "
+            f"the batch of {budget.batch} does not divide among {world.size} processes with {budget.accumulate} "
             "accumulated, expected a multiple"
         )
+    train, val = imagenet.scan(reading.folder, missing=reading.missing)
 
     def batches(split: imagenet.Split, augment: bool) -> imagenet.Batches:
         return imagenet.Batches(
             split,
-            arguments.batch // (world.size * arguments.accumulate),
-            size=arguments.size,
+            budget.batch // (world.size * budget.accumulate),
+            size=budget.size,
             augment=augment,
-            seed=arguments.seed,
+            seed=scale.seed,
             device=world.device,
             rank=world.rank,
             world=world.size,
-            workers=arguments.workers,
-            unreadable=arguments.unreadable,
+            workers=reading.workers,
+            unreadable=reading.unreadable,
         )
 
     task = FolderClassification(
-        lambda: NETS[arguments.net](len(train.classes)), batches(train, True), batches(val, False)
+        lambda: NETS[net](len(train.classes)), batches(train, True), batches(val, False)
     )
-    chosen, methods = recipe(arguments, world.device)
+    chosen, methods = recipe(net, arm, budget, scale)
     return Trial(task, chosen, (*methods, Unreadable(task), Parallel(world)))
 
 
-def recipe(arguments: argparse.Namespace, device: str) -> tuple[Settings, tuple[Hook, ...]]:
-    """Settings and hooks of the method that the arguments name; see trial."""
-    decay, learned = method(arguments.net, arguments.arm, arguments.target)
+def recipe(net: str, arm: str, budget: ImageNetBudget, scale: Scale) -> tuple[Settings, tuple[Hook, ...]]:
+    """Settings and hooks of an arm; see _make."""
+    decay, learned = method(net, arm, budget.target)
     chosen = Settings(
-        epochs=arguments.epochs,
-        lr=arguments.lr,
+        epochs=budget.epochs,
+        lr=budget.lr,
         momentum=0.875,
         nesterov=False,
         weight_decay=decay,
         schedule="cosine",
         warmup=0.05,
-        accumulate=arguments.accumulate,
-        amp=arguments.amp,
-        seed=arguments.seed,
-        threads=arguments.threads,
-        device=device,
+        accumulate=budget.accumulate,
+        amp=budget.amp,  # type: ignore[arg-type]
+        seed=scale.seed,
+        threads=scale.threads,
+        device=scale.device,
     )
-    record = Record(learned, batch_size=arguments.batch, input_shape=(3, arguments.size, arguments.size))
-    return chosen, (record,) if learned is None else (learned, record)
+    counted = Accounting(learned, batch_size=budget.batch, input_shape=(3, budget.size, budget.size))
+    return chosen, (counted,) if learned is None else (learned, counted)
+
+
+COMPARISON = Comparison(
+    "autosparse",
+    "imagenet",
+    {f"{net}-{arm}": functools.partial(_make, net, arm) for net in STR for arm in ARMS},
+    data=(),
+    budget=ImageNetBudget,
+)
 
 
 def run(arguments: argparse.Namespace, world: World) -> Path:
     """Train to the end, or go on; the first process writes metrics.json and history.csv. Returns their folder."""
-    train, val = imagenet.scan(arguments.data, missing=arguments.missing)
-    made = trial(arguments, train, val, world)
-
-    def same(*_: Any) -> Trial:
-        return made
-
-    arm = f"{arguments.net}-{arguments.arm}"
-    if arguments.target is not None:
-        arm += f"-{100 * arguments.target:g}"
-    comparison = Comparison("autosparse", "imagenet", (arm,), same, data=(), code=CODE)
-    budget = TrainBudget(arguments.epochs, len(train.files), len(val.files), seeds=(arguments.seed,))
-    this = Run(comparison, arm, arguments.seed, budget)
-    facts = {"size": arguments.size, "batch": arguments.batch, "world": world.size, "amp": arguments.amp}
-    key = run_key(this, arguments.threads, world.device, {k: str(v) for k, v in facts.items()})
-    out: Path = arguments.out or paths.RUNS / "autosparse" / "imagenet" / this.name
-    state = paths.CHECKPOINTS / "autosparse" / "imagenet" / f"{this.name}-{key}.ckpt"
-    must_be_writable(out, state.parent)
+    reading = Reading(arguments.data, arguments.workers, arguments.missing, arguments.unreadable)
+    train, val = imagenet.scan(reading.folder, missing=reading.missing)
+    budget = budget_of(arguments, len(train.files), len(val.files))
+    name = f"{arguments.net}-{arguments.arm}"
+    make = functools.partial(_make, arguments.net, arguments.arm, reading=reading, world=world)
+    comparison = dataclasses.replace(COMPARISON, arms={name: make})
+    behaviour = digests.Reader().of((*digests.TRAINED, f"{__name__}:_make")).digest
+    this = Run(
+        comparison.study,
+        name,
+        dataclasses.asdict(budget),
+        arguments.seed,
+        arguments.threads,
+        world.device,
+        behaviour,
+        {"processes": str(world.size)},
+    )
+    folder = this.name if budget.target is None else f"{name}-{100 * budget.target:g}-s{this.seed}"
+    out: Path = arguments.out or paths.RUNS / "autosparse" / "imagenet" / folder
+    must_be_writable(out, this.state.parent)
     first = world.rank == 0
     if (out / "metrics.json").exists():
         if first:
             print(f"{paths.relative(out)} holds a finished run; delete it to train it again")
         return out
-    result = loop.train(
-        made.task,
-        made.settings,
-        made.hooks,
-        checkpoint_path=state,
-        checkpoint_every_s=arguments.checkpoint_minutes * 60,
+    result = outcome.train(
+        this,
+        comparison,
+        state=this.state,
+        every_s=arguments.checkpoint_minutes * 60,
         progress=_printed if first else None,
     )
     if first:
-        write_text(out / "history.csv", outcome.history_csv(result.history))
-        write_json(out / "metrics.json", outcome.metrics(this, made, result))
-        state.unlink(missing_ok=True)
+        write_text(out / "history.csv", outcome.history_csv(result["history"]))
+        write_json(out / "metrics.json", result["metrics"])
+        this.state.unlink(missing_ok=True)
     distributed.wait_for_all()
     return out
+
+
+def budget_of(arguments: argparse.Namespace, train: int, test: int) -> ImageNetBudget:
+    """The budget that the command line says, for so many images; LeandnnError names what is out of range."""
+    names = ("epochs", "batch", "accumulate", "lr", "size", "amp", "target")
+    said = {name: getattr(arguments, name) for name in names}
+    return parse(ImageNetBudget, said | {"train_examples": train, "test_examples": test}, "imagenet")
 
 
 def _printed(done: int, total: int, text: str) -> None:
     if done % max(1, total // 1000) == 0 or done == total:
         short = ", ".join(part for part in text.split(", ") if ":" not in part or part.startswith("epoch"))
         print(f"update {done} of {total}; {short}", flush=True)
-
-
-_OWN = (
-    "annealing", "flops", "hooks", "imagenet", "layers", "method", "record", "target", "thresholds",
-)  # fmt: skip
-CODE = (
-    *(f"autosparse/{name}.py" for name in _OWN),
-    "data/imagenet.py",
-    "models/macs.py",
-    "models/mobilenet.py",
-    "models/resnet_bottleneck.py",
-    "machine/determinism.py",
-    "train/distributed.py",
-    "tasks/imagenet.py",
-    "train/loop.py",
-    "studies/outcome.py",
-    "train/schedules.py",
-    "train/task.py",
-)
 
 
 def parser() -> argparse.ArgumentParser:

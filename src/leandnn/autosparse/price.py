@@ -25,6 +25,7 @@ from leandnn.autosparse import imagenet as training
 from leandnn.data import imagenet
 from leandnn.errors import LeandnnError
 from leandnn.machine import card
+from leandnn.studies.comparison import Scale
 from leandnn.train import loop
 
 WARMUP = 3  # updates that are not counted
@@ -100,7 +101,9 @@ def measure(arguments: argparse.Namespace) -> Price:
             f"{arguments.updates} updates of {arguments.batch} images in {parts} parts were to be timed, expected at "
             "least 1 update and a multiple of the parts"
         )
-    settings, hooks = training.recipe(arguments, arguments.device)
+    budget = training.budget_of(arguments, imagenet.COMPLETE["train"], imagenet.COMPLETE["val"])
+    scale = Scale(arguments.seed, arguments.threads, arguments.device)
+    settings, hooks = training.recipe(arguments.net, arguments.arm, budget, scale)
     updates = WARMUP + arguments.updates
     steps = updates * settings.accumulate
     task = _Again(arguments.net, arguments.batch // parts, arguments.size, arguments.device, steps)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from leandnn.bf16.arms import CONTRASTS, POLICIES
+from leandnn.bf16.arms import CONTRASTS, Arm
 from leandnn.bf16.hook import Emulation
 from leandnn.bf16.site_report import Site
 from leandnn.bf16.sites import rounding_sites
@@ -36,17 +36,17 @@ class Weakness:
     stalled: tuple[str, float] | None
 
 
-def weak_places(task: Task, settings: Settings, arms: Sequence[str] = CONTRASTS) -> list[Weakness]:
+def weak_places(task: Task, settings: Settings, arms: Mapping[str, Arm] = CONTRASTS) -> list[Weakness]:
     """Train a net in FP32, count what its next step loses under each arm's policy, and what updates lose.
 
     - task, settings: what is trained and how; a few dozen updates are enough, and a study's end is not shown.
-    - arms: names of leandnn.bf16.arms.POLICIES.
+    - arms: by name, whose policies are looked at.
     """
     net = _Loss(loop.train(task, settings).model.train(), task)
     batch = next(task.batches(0, 0))
     found = []
-    for arm in arms:
-        policy = POLICIES[arm]
+    for name, arm in arms.items():
+        policy = arm.policy
         scale = FIRST_SCALE if policy.loss_scaling else 1.0
         report = rounding_sites(net, (batch,), policy, loss=functools.partial(torch.mul, scale))
         stalled = None
@@ -56,7 +56,7 @@ def weak_places(task: Task, settings: Settings, arms: Sequence[str] = CONTRASTS)
             assert hook.master is not None
             shares = hook.master.shares()
             stalled = max(shares.items(), key=lambda item: item[1])
-        found.append(Weakness(arm, report.first_non_finite, report.worst("zeros"), stalled))
+        found.append(Weakness(name, report.first_non_finite, report.worst("zeros"), stalled))
     return found
 
 

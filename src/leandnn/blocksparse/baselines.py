@@ -10,8 +10,8 @@ from leandnn.blocksparse import prune
 from leandnn.blocksparse.footprint import Footprint
 from leandnn.data import cifar
 from leandnn.models.vgg_small import SmallVGG
-from leandnn.params import TrainBudget
-from leandnn.studies.comparison import Trial
+from leandnn.params import Budget
+from leandnn.studies.comparison import Scale, Trial
 from leandnn.tasks.classification import Classification
 from leandnn.train.task import Hook, Settings
 
@@ -20,39 +20,35 @@ BATCH = 128
 
 
 def trial(
-    seed: int,
-    train: cifar.Images,
-    test: cifar.Images,
+    budget: Budget,
+    scale: Scale,
+    images: cifar.Pair | None = None,
     *,
-    epochs: int,
     hooks: Sequence[Hook] = (),
     build: Callable[[], nn.Module] = SmallVGG,
-    threads: int = 1,
-    device: str = "cpu",
 ) -> Trial:
-    """The shared net on given images; arms differ in `hooks` and `build` alone.
+    """The shared net on CIFAR-10; arms differ in `hooks` and `build` alone.
 
     FP32, batches of 128, one-cycle SGD with peak 0.2, label smoothing 0.1, weight decay 5e-4: chosen for the
     dense net.
+
+    - images: of the data set, of which `budget` says how many; others for a trial of one's own.
     """
-    task = Classification(build, train, test, batch_size=BATCH, seed=seed, device=device, label_smoothing=0.1)
+    train, test = images or cifar.pair(budget.train_examples, budget.test_examples)
+    task = Classification(
+        build, train, test, batch_size=BATCH, seed=scale.seed, device=scale.device, label_smoothing=0.1
+    )
     settings = Settings(
-        epochs=epochs,
+        epochs=budget.epochs,
         lr=0.2,
         momentum=0.9,
         weight_decay=5e-4,
         schedule="one_cycle",
-        seed=seed,
-        threads=threads,
-        device=device,
+        seed=scale.seed,
+        threads=scale.threads,
+        device=scale.device,
     )
     return Trial(task, settings, hooks)
-
-
-def images(budget: TrainBudget) -> tuple[cifar.Images, cifar.Images]:
-    """CIFAR-10 for a budget: (train, test)."""
-    train = cifar.load("cifar10", "train", count=budget.train_examples)
-    return train, cifar.load("cifar10", "test", count=budget.test_examples)
 
 
 def pruning(select: prune.Select) -> tuple[Hook, Hook]:

@@ -32,8 +32,11 @@ def prunable(model: nn.Module) -> dict[str, nn.Module]:
 
     Those two hold few weights and are dense in all our comparisons. Block-sparse layers count too.
     """
-    kinds = (nn.Conv2d, nn.Linear, BlockSparse)
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    found = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear | BlockSparse)
+    ]
     return dict(found[1:-1])
 
 

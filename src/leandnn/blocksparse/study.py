@@ -5,39 +5,15 @@ Their masks are found by gradual magnitude pruning (prune.py) within the same nu
 
 from __future__ import annotations
 
+import functools
+
 from leandnn.blocksparse import baselines
 from leandnn.blocksparse.footprint import Footprint
 from leandnn.blocksparse.prune import Select
 from leandnn.data import cifar
-from leandnn.params import TrainBudget
-from leandnn.studies.comparison import Comparison, Trial
-from leandnn.train.task import Hook
+from leandnn.params import Budget
+from leandnn.studies.comparison import Comparison, Make, Scale, Trial, by_name
 
-# What decides the results of every run on the shared net; wings add their own files.
-CODE = (
-    "blocksparse/baselines.py",
-    "blocksparse/convert.py",
-    "blocksparse/footprint.py",
-    "blocksparse/layers.py",
-    "blocksparse/index_bits.py",
-    "blocksparse/pattern.py",
-    "blocksparse/prune.py",
-    "blocksparse/saliency.py",
-    "blocksparse/sampling.py",
-    "blocksparse/storage.py",
-    "data/cifar.py",
-    "data/prepared.py",
-    "kernels/dispatch.py",
-    "kernels/panels",
-    "models/macs.py",
-    "models/vgg_small.py",
-    "machine/determinism.py",
-    "tasks/classification.py",
-    "train/loop.py",
-    "studies/outcome.py",
-    "train/schedules.py",
-    "train/task.py",
-)
 # Arms beside the claims' sparsity, named <pattern>_<percent>; 93 stands for 93.75 %.
 PERCENT = {"75": 0.75, "87": baselines.SPARSITY, "93": 0.9375}
 SWEEP = tuple(
@@ -48,43 +24,38 @@ SWEEP = tuple(
 )
 
 
-def select(arm: str) -> Select:
-    """The rule by which an arm other than "dense" is pruned: a pattern's name, at 87.5 % or with _<percent>."""
-    pattern, _, percent = arm.partition("_")
-    return baselines.selection(pattern, PERCENT[percent] if percent else baselines.SPARSITY)
+def _dense(budget: Budget, scale: Scale, images: cifar.Pair | None = None) -> Trial:
+    return baselines.trial(budget, scale, images, hooks=(Footprint(batch_size=baselines.BATCH),))
 
 
-def trial(
-    arm: str,
-    seed: int,
-    train: cifar.Images,
-    test: cifar.Images,
-    *,
-    epochs: int,
-    threads: int = 1,
-    device: str = "cpu",
+def _pruned(
+    pattern: str, sparsity: float, budget: Budget, scale: Scale, images: cifar.Pair | None = None
 ) -> Trial:
-    """An arm on given images: "dense", or one that `select` knows."""
-    hooks: tuple[Hook, ...] = (Footprint(batch_size=baselines.BATCH),)
-    if arm != "dense":
-        hooks = baselines.pruning(select(arm))
-    return baselines.trial(seed, train, test, epochs=epochs, hooks=hooks, threads=threads, device=device)
+    hooks = baselines.pruning(baselines.selection(pattern, sparsity))
+    return baselines.trial(budget, scale, images, hooks=hooks)
 
 
-def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
-    train, test = baselines.images(budget)
-    return trial(arm, seed, train, test, epochs=budget.epochs, threads=threads, device=device)
+def _kind(arm: str) -> tuple[str, float]:
+    """(pattern, sparsity) of an arm that is a pattern's name, at 87.5 % or with _<percent>."""
+    pattern, _, percent = arm.partition("_")
+    return pattern, PERCENT[percent] if percent else baselines.SPARSITY
 
 
-def _comparison(name: str, arms: tuple[str, ...]) -> Comparison:
-    code = ("blocksparse/study.py", *CODE)
-    return Comparison("blocksparse", name, arms, _make, data=("cifar10",), code=tuple(sorted(code)))
+def select(arm: str) -> Select:
+    """The rule by which an arm other than "dense" is pruned."""
+    return baselines.selection(*_kind(arm))
 
 
-COMPARISONS = {
-    comparison.name: comparison
-    for comparison in (
-        _comparison("baselines", ("dense", "unstructured", "block4x4")),
-        _comparison("sparsities", SWEEP),
-    )
-}
+def pruned(arm: str) -> Make:
+    """The arm of a pattern's name, at 87.5 % or with _<percent>."""
+    return functools.partial(_pruned, *_kind(arm))
+
+
+COMPARISONS = by_name(
+    Comparison(
+        "blocksparse",
+        "baselines",
+        {"dense": _dense, **{arm: pruned(arm) for arm in ("unstructured", "block4x4")}},
+    ),
+    Comparison("blocksparse", "sparsities", {arm: pruned(arm) for arm in SWEEP}),
+)

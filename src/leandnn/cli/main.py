@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from leandnn import __version__, paths
-from leandnn.cli import huffman, train
+from leandnn.cli import huffman, studies
 from leandnn.errors import LeandnnError
 
 
@@ -34,57 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("name", help="cifar10, cifar100, clicks, digits or text")
     add.set_defaults(run=_data)
 
-    add = commands.add_parser("train", help="train the runs of one comparison, resuming what was begun")
-    add.add_argument("paper", help=f"one of {', '.join(train.WINGS)}")
-    add.add_argument("comparison", help="e.g. vision")
-    add.add_argument(
-        "--profile", help="budget from params.yaml: smoke, laptop, desk, paper (default: active)"
-    )
-    for name, kind, text in (
-        ("epochs", int, "passes over the training examples"),
-        ("train_examples", int, "training examples: images (the first of each class), utterances, clicks, …"),
-        ("test_examples", int, "test examples, likewise"),
-        ("temperature", float, "of distillation, where a comparison distils"),
-        ("weight", float, "of the teacher's part of the loss, likewise"),
-    ):
-        add.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name, type=kind, help=text)
-    add.add_argument("--seeds", type=int, nargs="+", help="one pair of runs each")
-    add.add_argument("--threads", type=int, help="torch threads per run (part of a run's identity)")
-    add.add_argument("--workers", type=int, help="runs at once (default: as many as the cores hold)")
-    add.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    add.add_argument("--out", type=Path, help="folder to write (default: runs/PAPER/COMPARISON)")
-    add.add_argument("--fresh", action="store_true", help="forget earlier checkpoints and results first")
-    add.add_argument("--run", dest="only", help=argparse.SUPPRESS)  # a worker's part
-    add.add_argument("--key", help=argparse.SUPPRESS)
-    add.set_defaults(run=train.train)
-
-    add = commands.add_parser(
-        "features", help="train the classifier in whose features generated images are judged"
-    )
-    for name in ("epochs", "train_examples", "test_examples", "threads"):
-        add.add_argument(f"--{name.replace('_', '-')}", f"--{name}", dest=name, type=int)
-    add.set_defaults(run=train.features)
-
-    add = commands.add_parser(
-        "params", help="print all parameters as JSON, for machines without a YAML parser"
-    )
-    add.set_defaults(run=train.params)
-
-    add = commands.add_parser(
-        "reference",
-        help="run studies outside the pipeline, at desk or paper scale, into reference/<machine>/",
-    )
-    add.add_argument(
-        "studies", nargs="+", metavar="STUDY", help="e.g. bf16-vision, bf16 (all of a paper), all"
-    )
-    add.add_argument("--profile", choices=("desk", "paper"), default="desk")
-    add.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    add.add_argument("--minutes", type=float, default=60.0, help="wall time to fit into (default 60)")
-    add.add_argument(
-        "--workers", type=int, help="runs at once (default: as many as the cores hold; 1 on a GPU)"
-    )
-    add.add_argument("--params", type=Path, help="JSON from `leandnn params`, instead of params.yaml")
-    add.set_defaults(run=train.reference)
+    studies.add(commands)
 
     add = commands.add_parser("bench", help="measure speed against peers")
     add.add_argument("name", help="e.g. train-step")

@@ -85,6 +85,15 @@ def load(
     return Images(torch.from_numpy(images), torch.from_numpy(labels))
 
 
+Pair = tuple[Images, Images]
+"""Training and test images."""
+
+
+def pair(train_examples: int, test_examples: int) -> Pair:
+    """CIFAR-10's training and test images, the first of each class."""
+    return load("cifar10", "train", count=train_examples), load("cifar10", "test", count=test_examples)
+
+
 def _check_split(split: str) -> None:
     if split not in ("train", "test"):
         raise LeandnnError(f"there is no split {split!r}, only 'train' and 'test'")

@@ -7,17 +7,17 @@ The arms here differ from them in the rule of the pruning alone.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from leandnn.blocksparse import baselines
 from leandnn.blocksparse.prune import Select
-from leandnn.blocksparse.study import CODE as SHARED_CODE
 from leandnn.data import cifar
 from leandnn.hbsnn.gradual import Window, gradual
 from leandnn.hbsnn.selection import Size
-from leandnn.params import TrainBudget
-from leandnn.studies.comparison import Comparison, Trial
+from leandnn.params import Budget
+from leandnn.studies.comparison import Comparison, Scale, Trial, by_name
 
 COARSE: Size = (16, 12)  # divides every layer of the shared net
 FINE: Size = (4, 1)  # four rows share their columns, as the panel kernels want it; columns are free
@@ -81,36 +81,19 @@ SELECTION = {
 FORMS: Mapping[str, Form] = {**PATTERNS, **SPARSITIES, **DIVISION, **SIZES, **SELECTION}
 
 
-def trial(
-    arm: str,
-    seed: int,
-    train: cifar.Images,
-    test: cifar.Images,
-    *,
-    epochs: int,
-    threads: int = 1,
-    device: str = "cpu",
-) -> Trial:
-    """The shared net on given images, pruned to the arm's form."""
-    hooks = baselines.pruning(FORMS[arm].select(seed))
-    return baselines.trial(seed, train, test, epochs=epochs, hooks=hooks, threads=threads, device=device)
-
-
-def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
-    train, test = baselines.images(budget)
-    return trial(arm, seed, train, test, epochs=budget.epochs, threads=threads, device=device)
+def _pruned(form: Form, budget: Budget, scale: Scale, images: cifar.Pair | None = None) -> Trial:
+    """The shared net, pruned to a form."""
+    return baselines.trial(budget, scale, images, hooks=baselines.pruning(form.select(scale.seed)))
 
 
 def _comparison(name: str, forms: Mapping[str, Form]) -> Comparison:
-    own = ("hbsnn/gradual.py", "hbsnn/selection.py", "hbsnn/study.py")
-    code = tuple(sorted((*SHARED_CODE, *own)))
-    return Comparison("hbsnn", name, tuple(forms), _make, data=("cifar10",), code=code)
+    return Comparison("hbsnn", name, {arm: functools.partial(_pruned, form) for arm, form in forms.items()})
 
 
-COMPARISONS = {
-    "patterns": _comparison("patterns", PATTERNS),
-    "sparsities": _comparison("sparsities", SPARSITIES),
-    "division": _comparison("division", DIVISION),
-    "sizes": _comparison("sizes", SIZES),
-    "selection": _comparison("selection", SELECTION),
-}
+COMPARISONS = by_name(
+    _comparison("patterns", PATTERNS),
+    _comparison("sparsities", SPARSITIES),
+    _comparison("division", DIVISION),
+    _comparison("sizes", SIZES),
+    _comparison("selection", SELECTION),
+)

@@ -7,8 +7,8 @@ import functools
 from leandnn.data import cifar
 from leandnn.huffman.stages import Phase, Recipe, Stages
 from leandnn.models.alexnet import SmallAlexNet
-from leandnn.params import TrainBudget
-from leandnn.studies.comparison import Comparison, Trial
+from leandnn.params import Budget
+from leandnn.studies.comparison import Comparison, Make, Scale, Trial, by_name
 from leandnn.tasks.classification import Classification
 from leandnn.train.task import Settings
 
@@ -35,67 +35,38 @@ PHASES = (
 RECIPE = Recipe(PHASES, DENSITY, BITS)
 
 
-def trial(
-    seed: int,
-    train: cifar.Images,
-    test: cifar.Images,
-    *,
-    epochs: int,
-    recipe: Recipe = RECIPE,
-    hidden: int = HIDDEN,
-    threads: int = 1,
-    device: str = "cpu",
+def _compressed(
+    recipe: Recipe,
+    hidden: int,
+    budget: Budget,
+    scale: Scale,
+    images: cifar.Pair | None = None,
 ) -> Trial:
-    """The net on given images, compressed by a recipe."""
+    """The net, compressed by a recipe."""
+    train, test = images or cifar.pair(budget.train_examples, budget.test_examples)
     build = functools.partial(SmallAlexNet, CHANNELS, hidden)
-    task = Classification(build, train, test, batch_size=BATCH, seed=seed, device=device)
+    task = Classification(build, train, test, batch_size=BATCH, seed=scale.seed, device=scale.device)
     settings = Settings(
-        epochs=epochs,
-        lr=0.1,  # what the phases say holds
+        epochs=budget.epochs,
+        lr=0.1,  # a place holder: each phase has its own
         momentum=0.9,
         weight_decay=5e-4,
         schedule="constant",
         clip_norm=1.0,
-        seed=seed,
-        threads=threads,
-        device=device,
+        seed=scale.seed,
+        threads=scale.threads,
+        device=scale.device,
     )
-    stages = Stages(recipe, epochs * task.steps_per_epoch(), task.evaluate)
+    stages = Stages(recipe, budget.epochs * task.steps_per_epoch(), task.evaluate)
     return Trial(task, settings, (stages,))
 
 
-def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
-    train = cifar.load("cifar10", "train", count=budget.train_examples)
-    test = cifar.load("cifar10", "test", count=budget.test_examples)
-    return trial(seed, train, test, epochs=budget.epochs, threads=threads, device=device)
+def arm(recipe: Recipe = RECIPE, hidden: int = HIDDEN) -> Make:
+    """The one arm, or a smaller net for a trial of one's own."""
+    return functools.partial(_compressed, recipe, hidden)
 
 
-_CODE = (
-    "data/cifar.py",
-    "data/prepared.py",
-    "huffman/compress.py",
-    "huffman/layers.py",
-    "huffman/matrices.py",
-    "huffman/model.py",
-    "huffman/program.py",
-    "huffman/prune.py",
-    "huffman/quantise.py",
-    "huffman/bit_table.py",
-    "huffman/sections.py",
-    "huffman/stages.py",
-    "huffman/study.py",
-    "huffman/tracing.py",
-    "kernels/dispatch.py",
-    "kernels/huffman",
-    "models/alexnet.py",
-    "machine/determinism.py",
-    "tasks/classification.py",
-    "train/loop.py",
-    "studies/outcome.py",
-    "train/schedules.py",
-    "train/task.py",
-)
-COMPARISONS = {
+COMPARISONS = by_name(
     # One arm: its control is the dense net of the same run, trained on for as many updates.
-    "compression": Comparison("huffman", "compression", ("huffman",), _make, data=("cifar10",), code=_CODE),
-}
+    Comparison("huffman", "compression", {"huffman": arm()}),
+)

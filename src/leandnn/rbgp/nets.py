@@ -25,8 +25,13 @@ Rule = Callable[[nn.Linear | nn.Conv2d, Pattern, int], Pattern]
 """A layer, its RBGP4 pattern and a seed → the pattern to take."""
 
 
+def as_planned(layer: nn.Linear | nn.Conv2d, own: Pattern, seed: int) -> Pattern:
+    """The rule of the arm RBGP4 itself: the layer's own pattern."""
+    return own
+
+
 def fixed_net(
-    build: Callable[[], nn.Module], sparsity: float, seed: int, rule: Rule = lambda layer, own, seed: own
+    build: Callable[[], nn.Module], sparsity: float, seed: int, rule: Rule = as_planned
 ) -> nn.Module:
     """A new net whose layers are sparse before training, in RBGP4 patterns or in those of a rule.
 
@@ -44,47 +49,37 @@ def fixed_net(
     return rescaled(convert(model, patterns))
 
 
-def random_blocks(name: str) -> Rule:
-    """Patterns of RANDOM at the sparsity of the layer's RBGP4 pattern; ValueError for another name."""
-    if name not in RANDOM:
-        raise ValueError(f"pattern {name!r} is unknown, expected one of {', '.join(RANDOM)}")
-
-    def rule(layer: nn.Linear | nn.Conv2d, own: Pattern, seed: int) -> Pattern:
-        generator = torch.Generator().manual_seed(seed)
-        if RANDOM[name] == (1, 1):
-            return Pattern.random_unstructured(*own.shape, own.sparsity, generator)
-        return Pattern.random_blocks(*own.shape, RANDOM[name], own.sparsity, generator)
-
-    return rule
+def random_blocks(block: tuple[int, int], layer: nn.Linear | nn.Conv2d, own: Pattern, seed: int) -> Pattern:
+    """Blocks of a size (one of RANDOM) at random places, at the sparsity of the layer's RBGP4 pattern."""
+    generator = torch.Generator().manual_seed(seed)
+    if block == (1, 1):
+        return Pattern.random_unstructured(*own.shape, own.sparsity, generator)
+    return Pattern.random_blocks(*own.shape, block, own.sparsity, generator)
 
 
-def single_graph(name: str) -> Rule:
-    """All lifts in G_o, a vertex for every channel, so that its property can matter most: one of GRAPHS.
+def single_graph(kind: str, layer: nn.Linear | nn.Conv2d, own: Pattern, seed: int) -> Pattern:
+    """All lifts in G_o, a vertex for every channel, so that its property can matter most.
 
-    - "rbgp4": random Ramanujan lifts. "hadamard": deterministic ones with the greatest gap, random ones where
-      those miss the bound. "not-ramanujan": of the same degrees and connected, but hardly. "disconnected": of the same
-      degrees, a grouped layer.
+    - kind, one of GRAPHS: "rbgp4": random Ramanujan lifts. "hadamard": deterministic ones with the greatest gap,
+      random ones where those miss the bound. "not-ramanujan": of the same degrees and connected, but hardly.
+      "disconnected": of the same degrees, a grouped layer.
 
-    G_r, G_i and G_b, but for a convolution's window, have one vertex a side. ValueError for another name.
+    G_r, G_i and G_b, but for a convolution's window, have one vertex a side. ValueError for another kind.
     """
-    if name not in GRAPHS:
-        raise ValueError(f"graph {name!r} is unknown, expected one of {', '.join(GRAPHS)}")
-
-    def rule(layer: nn.Linear | nn.Conv2d, own: Pattern, seed: int) -> Pattern:
-        rows, cols, sparsity = *layer.weight.shape[:2], own.sparsity
-        if name == "not-ramanujan":
-            graph = controls.nearly_disconnected(rows, cols, sparsity, seed)
-        elif name == "disconnected":
-            graph = controls.disconnected(rows, cols, sparsity)
-        else:
-            graph = ramanujan(rows, cols, sparsity, seed)
-            if name == "hadamard":
-                with contextlib.suppress(ValueError):
-                    graph = ramanujan(rows, cols, sparsity, construction="hadamard")
-        window = math.prod(layer.weight.shape[2:])
-        return Pattern.rbgp4(graph.edges, (1, 1), Graph.complete(1, 1), (1, window))
-
-    return rule
+    rows, cols, sparsity = *layer.weight.shape[:2], own.sparsity
+    if kind == "not-ramanujan":
+        graph = controls.nearly_disconnected(rows, cols, sparsity, seed)
+    elif kind == "disconnected":
+        graph = controls.disconnected(rows, cols, sparsity)
+    elif kind in GRAPHS:
+        graph = ramanujan(rows, cols, sparsity, seed)
+        if kind == "hadamard":
+            with contextlib.suppress(ValueError):
+                graph = ramanujan(rows, cols, sparsity, construction="hadamard")
+    else:
+        raise ValueError(f"graph {kind!r} is unknown, expected one of {', '.join(GRAPHS)}")
+    window = math.prod(layer.weight.shape[2:])
+    return Pattern.rbgp4(graph.edges, (1, 1), Graph.complete(1, 1), (1, window))
 
 
 class DecayedValues(Hook):

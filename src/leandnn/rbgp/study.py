@@ -8,7 +8,8 @@ differ from them in how the net is built: block-sparse layers instead of dense o
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -16,133 +17,105 @@ from leandnn.blocksparse import baselines
 from leandnn.blocksparse.connectivity import Connected
 from leandnn.blocksparse.footprint import Footprint
 from leandnn.blocksparse.prune import GradualPruning
-from leandnn.blocksparse.study import CODE as SHARED_CODE
 from leandnn.data import cifar
 from leandnn.models.vgg import VGG19
 from leandnn.models.vgg_small import SmallVGG
 from leandnn.models.wide_resnet import WideResNet
-from leandnn.params import TrainBudget
+from leandnn.params import Budget, bounded
 from leandnn.rbgp import nets
-from leandnn.studies.comparison import Comparison, Trial
-from leandnn.tasks import distillation
+from leandnn.studies.comparison import Comparison, Make, Scale, Trial, by_name
 from leandnn.tasks.distillation import Distillation
 from leandnn.train import loop
-from leandnn.train.task import Hook
 
 # In arms named <pattern>_<percent>; 87 and 93 stand for 87.5 % and 93.75 %.
 PERCENT = {"50": 0.5, "75": 0.75, "87": baselines.SPARSITY, "93": 0.9375}
 Build = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Distilled(Budget):
+    """A budget with the terms of knowledge distillation (tasks/distillation.py).
+
+    - temperature: T, by which the logits of teacher and student are divided. weight: of the teacher's part of the loss.
+    """
+
+    temperature: float = bounded(0.01, 1000)
+    weight: float = bounded(0, 1)
+
+
 WIDE: Build = functools.partial(WideResNet, 10, 2)  # a block of 32, of 64 and of 128 channels
 
 
-def trial(
-    arm: str,
-    seed: int,
-    train: cifar.Images,
-    test: cifar.Images,
-    *,
-    epochs: int,
-    build: Build = SmallVGG,
-    rules: Callable[[str], nets.Rule] = nets.random_blocks,
-    threads: int = 1,
-    device: str = "cpu",
-) -> Trial:
-    """An arm on given images.
+def _dense(build: Build, budget: Budget, scale: Scale, images: cifar.Pair | None = None) -> Trial:
+    return baselines.trial(budget, scale, images, build=build, hooks=(Footprint(batch_size=baselines.BATCH),))
 
-    - arm: "dense", or <pattern>_<percent>, or <pattern> at 87.5 %. Patterns: "rbgp4"; "unstructured" and
-      "block<height>x<width>", found by pruning; any other is fixed before training by rules(pattern).
-    - build: makes the dense net.
+
+def _pruned(
+    build: Build,
+    pattern: str,
+    sparsity: float,
+    budget: Budget,
+    scale: Scale,
+    images: cifar.Pair | None = None,
+) -> Trial:
+    """A mask that is found by pruning."""
+    pruned = GradualPruning(baselines.selection(pattern, sparsity))
+    costs = Footprint(lambda: pruned.patterns, batch_size=baselines.BATCH)
+    hooks = (pruned, costs, Connected(lambda: pruned.patterns))
+    return baselines.trial(budget, scale, images, build=build, hooks=hooks)
+
+
+def _fixed(
+    build: Build,
+    sparsity: float,
+    rule: nets.Rule,
+    budget: Budget,
+    scale: Scale,
+    images: cifar.Pair | None = None,
+) -> Trial:
+    """A net that is sparse from the first step: in RBGP4 patterns, or in those of a rule."""
+    fixed = functools.partial(nets.fixed_net, build, sparsity, scale.seed, rule)
+    hooks = (nets.DecayedValues(), Footprint(batch_size=baselines.BATCH), Connected())
+    return baselines.trial(budget, scale, images, build=fixed, hooks=hooks)
+
+
+def arm(name: str, build: Build = SmallVGG) -> Make:
+    """The arm called "dense", or <pattern>_<percent>, or <pattern> at 87.5 %, of a net.
+
+    Patterns: "rbgp4"; "unstructured" and "block<height>x<width>", found by pruning; nets.RANDOM, fixed before training.
     """
-    pattern, _, percent = arm.partition("_")
+    pattern, _, percent = name.partition("_")
     sparsity = PERCENT[percent] if percent else baselines.SPARSITY
-    common = functools.partial(
-        baselines.trial, seed, train, test, epochs=epochs, threads=threads, device=device
-    )
     if pattern == "dense":
-        return common(build=build, hooks=(Footprint(batch_size=baselines.BATCH),))
+        return functools.partial(_dense, build)
     if pattern == "unstructured" or pattern.startswith("block"):
-        pruned = GradualPruning(baselines.selection(pattern, sparsity))
-        costs = Footprint(lambda: pruned.patterns, batch_size=baselines.BATCH)
-        return common(build=build, hooks=(pruned, costs, Connected(lambda: pruned.patterns)))
-    own = (build, sparsity, seed) if pattern == "rbgp4" else (build, sparsity, seed, rules(pattern))
-    return common(build=functools.partial(nets.fixed_net, *own), hooks=_hooks())
+        return functools.partial(_pruned, build, pattern, sparsity)
+    if pattern == "rbgp4":
+        return functools.partial(_fixed, build, sparsity, nets.as_planned)
+    if pattern not in nets.RANDOM:
+        raise ValueError(f"pattern {pattern!r} is unknown, expected one of {', '.join(nets.RANDOM)}")
+    return functools.partial(
+        _fixed, build, sparsity, functools.partial(nets.random_blocks, nets.RANDOM[pattern])
+    )
 
 
-def _hooks() -> tuple[Hook, ...]:
-    """Of a net that is built sparse."""
-    return nets.DecayedValues(), Footprint(batch_size=baselines.BATCH), Connected()
-
-
-def _net(arm: str, seed: int, budget: TrainBudget, threads: int, device: str, *, build: Build) -> Trial:
-    images = baselines.images(budget)
-    return trial(arm, seed, *images, epochs=budget.epochs, build=build, threads=threads, device=device)
-
-
-def graph_trial(
-    arm: str,
-    seed: int,
-    train: cifar.Images,
-    test: cifar.Images,
-    *,
-    epochs: int,
-    sparsity: float = baselines.SPARSITY,
-    threads: int = 1,
-    device: str = "cpu",
-) -> Trial:
+def graph_arm(name: str, sparsity: float = baselines.SPARSITY) -> Make:
     """The shared net with one graph a layer, all of the same degrees, by arm: see nets.single_graph."""
-    build = functools.partial(nets.fixed_net, SmallVGG, sparsity, seed, nets.single_graph(arm))
-    return baselines.trial(
-        seed, train, test, epochs=epochs, hooks=_hooks(), build=build, threads=threads, device=device
-    )
+    return functools.partial(_fixed, SmallVGG, sparsity, functools.partial(nets.single_graph, name))
 
 
-def _graphs(arm: str, seed: int, budget: TrainBudget, threads: int, device: str, *, sparsity: float) -> Trial:
-    images = baselines.images(budget)
-    return graph_trial(
-        arm, seed, *images, epochs=budget.epochs, sparsity=sparsity, threads=threads, device=device
-    )
-
-
-def _distilled(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+def _distilled(budget: Distilled, scale: Scale, images: cifar.Pair | None = None) -> Trial:
     """The net of "patterns" taught by a dense one, which is trained first, as long, and from the same seed.
 
     A run that is resumed trains its teacher anew, to the same bits.
     """
-    images = baselines.images(budget)
-    make = functools.partial(trial, epochs=budget.epochs, threads=threads, device=device)
-    own, dense = make("rbgp4", seed, *images), make("dense", seed, *images)
+    own = _fixed(SmallVGG, baselines.SPARSITY, nets.as_planned, budget, scale, images)
+    dense = _dense(SmallVGG, budget, scale, images)
     teacher = loop.train(dense.task, dense.settings, dense.hooks).model
-    terms = {
-        "temperature": getattr(budget, "temperature", distillation.TEMPERATURE),
-        "weight": getattr(budget, "weight", distillation.WEIGHT),
-    }
-    return Trial(Distillation(own.task, teacher, **terms), own.settings, own.hooks)
+    taught = Distillation(own.task, teacher, temperature=budget.temperature, weight=budget.weight)
+    return Trial(taught, own.settings, own.hooks)
 
 
-CODE = tuple(
-    sorted(
-        {
-            *SHARED_CODE,
-            "blocksparse/connectivity.py",
-            "blocksparse/sampling.py",
-            "blocksparse/study.py",
-            "kernels/dispatch.py",
-            "kernels/panels",
-            "models/vgg.py",
-            "models/wide_resnet.py",
-            "rbgp/construction.py",
-            "rbgp/controls.py",
-            "rbgp/graphs.py",
-            "rbgp/hadamard.py",
-            "rbgp/lifts.py",
-            "rbgp/nets.py",
-            "rbgp/sparsify.py",
-            "rbgp/study.py",
-            "tasks/distillation.py",
-        }
-        - {"kernels/panels/format.py"}  # within kernels/panels
-    )
-)
 PRUNED = ("unstructured", "block4x4")
 SWEEP = (
     *(
@@ -163,21 +136,22 @@ WIDE_ARMS = (
 )
 
 
-def _comparison(name: str, arms: tuple[str, ...], make: Callable[..., Trial]) -> Comparison:
-    return Comparison("rbgp", name, arms, make, data=("cifar10",), code=CODE)
+def _comparison(name: str, arms: Sequence[str], build: Build = SmallVGG) -> Comparison:
+    return Comparison("rbgp", name, {name: arm(name, build) for name in arms})
 
 
-COMPARISONS = {
-    comparison.name: comparison
-    for comparison in (
-        _comparison("patterns", ("rbgp4",), functools.partial(_net, build=SmallVGG)),
-        _comparison("sparsities", SWEEP, functools.partial(_net, build=SmallVGG)),
-        _comparison("wide_resnet", WIDE_ARMS, functools.partial(_net, build=WIDE)),
-        _comparison("connectivity", nets.GRAPHS, functools.partial(_graphs, sparsity=baselines.SPARSITY)),
-        _comparison("connectivity_93", nets.GRAPHS, functools.partial(_graphs, sparsity=0.9375)),
-        _comparison("distillation", ("distilled",), _distilled),
-        # The paper's own nets, for a GPU.
-        _comparison("vgg19", ARMS, functools.partial(_net, build=VGG19)),
-        _comparison("wrn40_4", ARMS, functools.partial(_net, build=WideResNet)),
-    )
-}
+def _graphs(name: str, sparsity: float) -> Comparison:
+    return Comparison("rbgp", name, {name: graph_arm(name, sparsity) for name in nets.GRAPHS})
+
+
+COMPARISONS = by_name(
+    _comparison("patterns", ("rbgp4",)),
+    _comparison("sparsities", SWEEP),
+    _comparison("wide_resnet", WIDE_ARMS, WIDE),
+    _graphs("connectivity", baselines.SPARSITY),
+    _graphs("connectivity_93", 0.9375),
+    Comparison("rbgp", "distillation", {"distilled": _distilled}, budget=Distilled),
+    # The paper's own nets, for a GPU.
+    _comparison("vgg19", ARMS, VGG19),
+    _comparison("wrn40_4", ARMS, WideResNet),
+)

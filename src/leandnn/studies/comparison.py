@@ -1,31 +1,24 @@
-"""What a study is: comparisons, each a set of arms trained from the same seeds.
-
-A wing's study.py defines its comparisons; the runner (runner.py) trains them, in the pipeline or by hand.
-"""
+"""What a study is: a comparison, a set of arms trained from the same seeds on the same budget."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from leandnn import paths
-from leandnn.data import prepared
-from leandnn.errors import LeandnnError
-from leandnn.machine import card
-from leandnn.params import TrainBudget
+from leandnn.params import Budget
 
 if TYPE_CHECKING:
     from leandnn.train.task import Hook, Settings, Task
 
-# Papers whose nets stay dense, under masks: their runs import the panel products, but reach no more of that folder
-# than the format (tests/train/test_study.py trains them with the products out of order). Their own lists say the whole
-# folder; those are in files that count themselves, so correcting them there would make every record stale.
-MASKED = ("autosparse", "blocksparse", "hbsnn")
-_PRODUCTS, _FORMAT = "kernels/panels", "kernels/panels/format.py"
+
+@dataclass(frozen=True)
+class Scale:
+    """Where a run's bits come from beside its arm and budget: the seed, torch's threads, the device."""
+
+    seed: int
+    threads: int = 1
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -37,100 +30,41 @@ class Trial:
     hooks: Sequence[Hook] = ()
 
 
+Make = Callable[..., Trial]
+"""An arm: a function of the module's top level, or a functools.partial of one, that takes (budget, scale).
+
+What it is made of (functions, classes, values of dataclasses) is what the arm does: studies/digests.py reads it.
+"""
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Arms that differ in one thing, trained from the same seeds on the same budget.
+    """Arms that differ in one thing.
 
-    - paper, name: e.g. "bf16", "vision"; runs go to runs/<paper>/<name>/.
-    - arms: the first is the control.
-    - make: trial of (arm, seed, budget, threads, device).
-    - data: prepared files it reads, by dataset name.
-    - code: files and folders of the package that decide its results, relative to it; dvc.yaml lists the same.
-    - inputs: other files it reads, relative to the repository's root; dvc.yaml lists them, too.
+    - paper, name: e.g. "bf16", "vision"; the study is called "bf16-vision", its runs lie in runs/<paper>/<name>/.
+    - arms: by name; the first is the control.
+    - data: prepared data sets that they read; params.yaml says how many examples of the first.
+    - inputs: other files that they read, relative to the repository's root.
+    - budget: the type of what a run may spend.
     """
 
     paper: str
     name: str
-    arms: tuple[str, ...]
-    make: Callable[[str, int, TrainBudget, int, str], Trial]
-    data: tuple[str, ...]
-    code: tuple[str, ...]
+    arms: Mapping[str, Make]
+    data: tuple[str, ...] = ("cifar10",)
     inputs: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.paper in MASKED:
-            reached = {_FORMAT if entry == _PRODUCTS else entry for entry in self.code}
-            object.__setattr__(self, "code", tuple(sorted(reached)))
-
-    def data_digests(self) -> dict[str, str]:
-        """SHA-256 of each prepared data set, verified, and of each other file that the comparison reads."""
-        digests = {name: prepared.digest(name) for name in self.data}
-        for name in self.inputs:
-            path = paths.ROOT / name
-            if not path.is_file():
-                raise LeandnnError(
-                    f"{name} is missing, which {self.paper}/{self.name} reads: run `dvc repro`"
-                )
-            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return digests
-
-    def runs(self, budget: TrainBudget) -> list[Run]:
-        """Every run of the comparison, pair by pair, so that a cut-short study has whole pairs."""
-        return [Run(self, arm, seed, budget) for seed in budget.seeds for arm in self.arms]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One arm from one seed."""
-
-    comparison: Comparison
-    arm: str
-    seed: int
-    budget: TrainBudget
+    budget: type[Budget] = Budget
 
     @property
-    def name(self) -> str:
-        """E.g. "bf16-s0": the run's folder."""
-        return f"{self.arm}-s{self.seed}"
+    def study(self) -> str:
+        """E.g. "bf16-vision": the study's name on the command line and its files' name."""
+        return f"{self.paper}-{self.name}"
 
-    @property
-    def title(self) -> str:
-        """E.g. "bf16/vision/bf16-s0": the run's name for people."""
-        return f"{self.comparison.paper}/{self.comparison.name}/{self.name}"
-
-    def spent(self) -> dict[str, Any]:
-        """The budget as plain data, without the seeds of the other runs."""
-        budget = asdict(self.budget)
-        del budget["seeds"]
-        return budget
+    def trial(self, arm: str, budget: Any, scale: Scale) -> Trial:
+        """An arm of the comparison, ready to be trained."""
+        return self.arms[arm](budget, scale)
 
 
-def code_digest(code: Sequence[str], package: Path = paths.PACKAGE) -> str:
-    """SHA-256 over names and bytes of the source files among `code` (files, or folders with all below)."""
-    digest = hashlib.sha256()
-    for entry in sorted(code):
-        target = package / entry
-        files = sorted(target.rglob("*")) if target.is_dir() else [target]
-        for file in files:
-            if file.suffix in {".py", ".cpp", ".inc", ".h"}:
-                digest.update(
-                    file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0"
-                )
-    return digest.hexdigest()
-
-
-def run_key(run: Run, threads: int, device: str, data_digests: Mapping[str, str]) -> str:
-    """Twelve hex digits that name what a run's bits depend on: settings, code, data, torch.
-
-    A checkpoint or finished result is used again only under an equal key.
-    """
-    facts = {
-        "run": run.title,
-        "budget": run.spent(),
-        "threads": threads,
-        "device": device,
-        "code": code_digest(run.comparison.code),
-        "data": dict(data_digests),
-        "torch": card.versions()["torch"],
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+def by_name(*comparisons: Comparison) -> dict[str, Comparison]:
+    """The comparisons of a wing by their names."""
+    return {comparison.name: comparison for comparison in comparisons}

@@ -1,17 +1,17 @@
-"""`leandnn reference`: studies at desk or paper scale, outside the pipeline, within a number of minutes.
+"""`leandnn studies run`: studies outside the pipeline, on this machine, within a number of minutes.
 
-Runs that are missing from reference/<machine>/<study>.json, or were made by other code, data or budget, are
-trained in order of value (whole pairs first, every study's first pair before any second one); each result is
-written as soon as it is there, and so is the error of a run that ends with one (which is tried again the next
-time: a full disk is no result). A run is started only if runs of its kind have been seen to fit into the time that
-is left; what is unfinished when time is up keeps its checkpoint.
+Runs that are missing from reference/<machine>/<study>.json, or were made by code that does something else, by other
+data or another budget, are trained in order of value (whole pairs first, every study's first pair before any second
+one); each result is added as soon as it is there, and so is the error of a run that ends with one (which is tried
+again the next time: a full disk is no result). A run is started only if runs of its kind have been seen to fit into
+the time that is left; what is unfinished when time is up keeps its checkpoint.
 """
 
 from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,27 +21,22 @@ from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import must_be_writable
 from leandnn.kernels import dispatch
-from leandnn.machine import card as machine
-from leandnn.machine import probe
+from leandnn.machine import card, probe
 from leandnn.params import Profile
-from leandnn.studies import records
-from leandnn.studies.comparison import Comparison, Run, code_digest, run_key
+from leandnn.studies import digests, proofs, records, runs, worker
+from leandnn.studies.comparison import Comparison
 from leandnn.studies.locks import locked
-from leandnn.studies.pipeline import Place, checkpoints
 from leandnn.studies.pool import Job, run_jobs
 
 
 @dataclass(frozen=True)
 class _Pending:
-    """A run to train: its place on disk, the study's file, and its name in there."""
+    """A run to train: where its study's records are, and which pair of the study it belongs to."""
 
-    place: Place
+    run: runs.Run
+    comparison: Comparison
     path: Path
-    key: str
-
-    @property
-    def run(self) -> Run:
-        return self.place.run
+    pair: int
 
 
 def commit() -> str:
@@ -62,25 +57,19 @@ def _git(*arguments: str) -> str:
     return answer.stdout.strip()
 
 
-def study_name(comparison: Comparison) -> str:
-    """E.g. "bf16-vision": the study's name on the command line and its file's name."""
-    return f"{comparison.paper}-{comparison.name}"
-
-
 def run_studies(
     comparisons: Sequence[Comparison],
-    profile_name: str,
     profile: Profile,
     *,
     device: str,
     minutes: float,
     workers: int | None,
     made_by: str,
-    worker_command: Callable[[Run, str], list[str]],
+    said: Mapping[str, Any] | None = None,
 ) -> int:
-    """Train what is missing or stale, and return how many runs are still missing when time is up.
+    """Train what is missing, and return how many runs are still missing when time is up.
 
-    - profile_name, profile: the scale ("desk", "paper") and its budgets.
+    - profile: the scale ("desk", "paper") and its budgets; said: what is to differ from them.
     - minutes: wall time for starting and finishing runs.
     - workers: processes at once; None for one per `threads` cores on a CPU, one per device else.
     - made_by: the commit, written into every record.
@@ -89,93 +78,87 @@ def run_studies(
     another process runs one of the studies.
     """
     deadline = time.monotonic() + 60 * minutes
-    folder = paths.REFERENCE / machine.name(device)
-    must_be_writable(folder, *(checkpoints(comparison) for comparison in comparisons))
+    folder = paths.REFERENCE / card.name(device)
+    must_be_writable(folder, paths.CHECKPOINTS)
     if device == "cpu" and dispatch.active() == "reference":
         print(
             "the compiled kernels are not installed here: the slower reference kernels serve instead",
             flush=True,
         )
-    card = probe.card(device)
-    threads = profile.threads
-    digests: dict[str, dict[str, str]] = {}
+    machine = probe.card(device)
     with ExitStack() as stack:
-        pending: list[tuple[int, _Pending]] = []
+        pending: list[_Pending] = []
         seconds: dict[str, float] = {}  # longest run seen, by study
         for comparison in comparisons:
-            name = study_name(comparison)
-            stack.enter_context(locked(f"reference-{name}", f"the study {name} is being run"))
-            path = folder / f"{name}.json"
-            known = records.read(path)[0]["runs"] if path.exists() else {}
-            budget = profile.budget(comparison.paper, comparison.name)
-            if budget is None:
+            stack.enter_context(
+                locked(f"study-{comparison.study}", f"the study {comparison.study} is being run")
+            )
+            path = folder / f"{comparison.study}.json"
+            known = records.read(path)[0]["runs"] if path.exists() else []
+            found = profile.budget(comparison, said)
+            if found is None:
                 continue
-            digests[name] = comparison.data_digests()
-            for at, run in enumerate(comparison.runs(budget)):
-                key = f"{profile_name}/{run.name}"
-                facts = _facts(run, threads, device, digests[name])
-                found = known.get(key)
-                if found is not None and {k: found[k] for k in facts} == facts:
-                    seconds[name] = max(seconds.get(name, 0.0), found["seconds"])
-                    continue
-                place = Place(run, run_key(run, threads, device, digests[name]))
-                pending.append((at // len(comparison.arms), _Pending(place, path, key)))
-        pending.sort(key=lambda entry: entry[0])  # stable: whole pairs, every study in turn
-        jobs = {}
-        for _, item in pending:
-            job = Job(item.run.title, worker_command(item.run, item.place.key))
-            jobs[id(job)] = item, job
+            budget, seeds = found
+            wanted = runs.of(
+                comparison,
+                budget,
+                seeds,
+                threads=profile.threads,
+                device=device,
+                behaviours=digests.of(comparison),
+                inputs=runs.inputs(comparison),
+            )
+            for at, run in enumerate(wanted):
+                made = [record for record in known if _is_of(record, run, profile.name)]
+                if made:
+                    longest = max(record["seconds"] for record in made)
+                    seconds[run.study] = max(seconds.get(run.study, 0.0), longest)
+                else:
+                    pending.append(_Pending(run, comparison, path, at // len(comparison.arms)))
+        pending.sort(key=lambda item: item.pair)  # stable: whole pairs, every study in turn
+        items = {item.run.title: item for item in pending}
 
         def may_start(job: Job) -> bool:
-            needed = seconds.get(study_name(jobs[id(job)][0].run.comparison), 0.0)
+            needed = seconds.get(items[job.title].run.study, 0.0)
             return time.monotonic() + needed <= deadline
 
-        def made_of(item: _Pending) -> dict[str, Any]:
-            comparison = item.run.comparison
-            return {
-                **_facts(item.run, threads, device, digests[study_name(comparison)]),
-                "code_of": list(comparison.code),
-                "profile": profile_name,
-                "versions": machine.versions(),
+        def add(item: _Pending, content: Mapping[str, Any], *, failed: bool = False) -> None:
+            made = {
+                "profile": profile.name,
+                "paper": item.comparison.paper,
+                "comparison": item.comparison.name,
+                "arm": item.run.arm,
+                "seed": item.run.seed,
+                **item.run.facts,
+                **content,
+                "versions": card.versions(),
                 "commit": made_by,
             }
+            records.append(item.path, item.run.study, machine, made, failed=failed)
 
         def on_failed(job: Job, why: str) -> None:
-            item = jobs[id(job)][0]
-            comparison = item.run.comparison
-            names = {"paper": comparison.paper, "comparison": comparison.name}
-            content = {**names, "arm": item.run.arm, "seed": item.run.seed, **made_of(item), "why": why}
-            records.merge(item.path, study_name(comparison), card, item.key, content, part="failed")
+            add(items[job.title], {"why": why}, failed=True)
 
         done = 0
 
         def on_done(job: Job) -> None:
             nonlocal done
-            item = jobs[id(job)][0]
-            result = item.place.result()
+            item = items[job.title]
+            result = item.run.result()
             if result is None:
-                raise LeandnnError(
-                    f"{item.run.title} ended without a result, expected {item.place.done.name}"
-                )
-            name = study_name(item.run.comparison)
-            content = {
-                **result["metrics"],
-                **made_of(item),
-                "history": result["history"],
-                "seconds": result["cost"]["seconds"],
-                "peak_mib": result["cost"]["peak_mib"],
-            }
-            records.merge(item.path, name, card, item.key, content)
-            seconds[name] = max(seconds.get(name, 0.0), result["cost"]["seconds"])
+                raise LeandnnError(f"{job.title} ended without a result, expected {item.run.done.name}")
+            cost = {key: result["cost"][key] for key in ("seconds", "peak_mib")}
+            add(item, {**result["metrics"], "history": result["history"], **cost})
+            seconds[item.run.study] = max(seconds.get(item.run.study, 0.0), cost["seconds"])
             done += 1
-            print(f"{item.key} of {name}: written to {paths.relative(item.path)}", flush=True)
+            print(f"{job.title}: written to {paths.relative(item.path)}", flush=True)
 
         if workers is None:
-            workers = max(1, machine.cores() // threads) if device == "cpu" else 1
+            workers = max(1, card.cores() // profile.threads) if device == "cpu" else 1
         run_jobs(
-            [job for _, job in jobs.values()],
+            [Job(item.run.title, worker.command(item.run)) for item in pending],
             workers,
-            threads,
+            profile.threads,
             may_start=may_start,
             on_done=on_done,
             stop_at=deadline,
@@ -184,12 +167,14 @@ def run_studies(
         return len(pending) - done
 
 
-def _facts(run: Run, threads: int, device: str, data: dict[str, str]) -> dict[str, Any]:
-    """What a run's result depends on beside the machine and its libraries: unequal facts make it stale."""
-    return {
-        "budget": run.spent(),
-        "threads": threads,
-        "device": device,
-        "code": code_digest(run.comparison.code),
-        "data": data,
-    }
+def _is_of(record: Mapping[str, Any], run: runs.Run, profile: str) -> bool:
+    """Whether a record is this run's: equal in all that decides it, its behaviour up to what was proved equal.
+
+    Records of before digests count where the study says that they do, never as this run.
+    """
+    own = {"profile": profile, "arm": run.arm, "seed": run.seed, **run.facts}
+    own.pop("torch")  # another version is said beside the record
+    behaviour = own.pop("behaviour")
+    if "behaviour" not in record or any(record.get(key) != value for key, value in own.items()):
+        return False
+    return proofs.canonical(record["behaviour"]) == proofs.canonical(behaviour)

@@ -5,15 +5,62 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leandnn.errors import LeandnnError
+from leandnn.machine import card
+from leandnn.params import parse
+
 if TYPE_CHECKING:
-    from leandnn.studies.comparison import Run, Trial
+    from leandnn.studies.comparison import Comparison, Trial
+    from leandnn.studies.runs import Run
     from leandnn.train.task import Result
 
+Progress = Callable[[int, int, str], None]
 
-def metrics(run: Run, trial: Trial, result: Result) -> dict[str, Any]:
-    """The content of metrics.json: identity, budget, settings, metrics, best accuracies, digest.
+
+def train(
+    run: Run,
+    comparison: Comparison,
+    *,
+    state: Path | None = None,
+    every_s: float = 10.0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train a run to the end, or on from its checkpoint: {"run", "metrics", "history", "cost"}.
+
+    - state: where its checkpoint goes, None for none; every_s: how often.
+    """
+    from leandnn.train import loop
+
+    budget = parse(comparison.budget, dict(run.budget), f"the budget of {run.title}")
+    trial = comparison.trial(run.arm, budget, run.scale)
+    result = loop.train(
+        trial.task,
+        trial.settings,
+        trial.hooks,
+        checkpoint_path=state,
+        checkpoint_every_s=every_s,
+        progress=progress,
+    )
+    return {
+        "run": dataclasses.asdict(run),
+        "metrics": metrics(run, comparison, trial, result),
+        "history": result.history,
+        "cost": {
+            "seconds": round(result.seconds, 1),
+            "seconds_per_step": round(result.seconds / result.steps, 4),
+            "peak_mib": math.ceil(card.peak_memory_mib()),
+            "cpu_generation": card.cpu_generation(),
+        },
+    }
+
+
+def metrics(run: Run, comparison: Comparison, trial: Trial, result: Result) -> dict[str, Any]:
+    """The content of metrics.json: what the run is, what decides it, settings, metrics, best accuracies, digest.
 
     The metrics are those of the last epoch and, as `train_loss@STEP`, the training loss at the trace's fixed
     steps. A run that failed says why in `failure` (null otherwise) and has the metrics of Task.worst.
@@ -21,11 +68,11 @@ def metrics(run: Run, trial: Trial, result: Result) -> dict[str, Any]:
     accuracies = [name for name in result.metrics if name.endswith("accuracy") and result.history]
     at_steps = {f"train_loss@{row['step']:.0f}": row["train_loss"] for row in result.trace}
     return {
-        "paper": run.comparison.paper,
-        "comparison": run.comparison.name,
+        "paper": comparison.paper,
+        "comparison": comparison.name,
         "arm": run.arm,
         "seed": run.seed,
-        "budget": run.spent(),
+        **run.facts,
         "settings": dataclasses.asdict(trial.settings),
         "metrics": {**result.metrics, **at_steps},
         "best": {name: max(row[name] for row in result.history) for name in accuracies},
@@ -43,3 +90,13 @@ def history_csv(history: list[dict[str, float]]) -> str:
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()
+
+
+def read_history(text: str) -> list[dict[str, float]]:
+    """The inverse of history_csv; LeandnnError for other text."""
+    try:
+        return [
+            {key: float(value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))
+        ]
+    except (TypeError, ValueError) as error:
+        raise LeandnnError(f"that is no history of a run: {error}") from error

@@ -27,6 +27,7 @@ from leandnn.train.task import Result, Settings
 
 FOLDER = paths.RUNS / "features" / "cifar10"
 FILE = "model.safetensors"
+INPUT = f"runs/features/cifar10/{FILE}"  # of the comparisons that it judges
 SEED = 1905  # of no study's run, so that no net is judged by one that began like it
 
 

@@ -38,6 +38,8 @@ from leandnn.errors import LeandnnError
 from leandnn.machine import determinism
 from leandnn.models.resnet_bottleneck import resnet50
 from leandnn.models.vgg import VGG19
+from leandnn.params import Budget
+from leandnn.studies.comparison import Scale
 from leandnn.train import loop
 
 SPARSITY = 0.8
@@ -193,7 +195,7 @@ def _trained(images: int) -> tuple[nn.Module, nn.Module]:
     test = cifar.synthetic("test", 100)
     nets = []
     for arm in ("autosparse", "hierarchical"):
-        made = study.trial(arm, 0, train, test, epochs=2, sparsity=SPARSITY)
+        made = study.arm(arm, sparsity=SPARSITY)(Budget(2, images, 100), Scale(0), (train, test))
         result = loop.train(made.task, made.settings, made.hooks)
         method = made.hooks[0]
         assert isinstance(method, Learned)

@@ -27,8 +27,8 @@ from leandnn.errors import LeandnnError
 from leandnn.kernels import Format, dispatch, round_to
 from leandnn.machine import determinism
 from leandnn.models import language, speech
-from leandnn.params import TrainBudget
-from leandnn.studies.comparison import Trial
+from leandnn.params import Budget
+from leandnn.studies.comparison import Scale, Trial
 from leandnn.train.loop import make_optimizer
 
 # Comparison → (net, examples of a batch are called).
@@ -121,8 +121,8 @@ def trial(comparison: str, arm: str) -> Trial:
     examples = 4096 if NETS[comparison][1] in ("images", "clicks") else 1024
     if comparison in ("recommendation", "deep_cross"):
         examples *= 4
-    budget = TrainBudget(epochs=2, train_examples=examples, test_examples=256, seeds=(0,))
-    return COMPARISONS[comparison].make(arm, 0, budget, 1, "cpu")
+    budget = Budget(epochs=2, train_examples=examples, test_examples=256)
+    return COMPARISONS[comparison].trial(arm, budget, Scale(0))
 
 
 def check(comparison: str) -> None:

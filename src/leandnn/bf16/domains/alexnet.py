@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from leandnn.bf16 import arms
+from leandnn.bf16.arms import Arm
 from leandnn.data import cifar
 from leandnn.models.alexnet import SmallAlexNet
-from leandnn.params import TrainBudget
-from leandnn.studies.comparison import Comparison, Trial
+from leandnn.params import Budget
+from leandnn.studies.comparison import Comparison, Scale, Trial, by_name
 from leandnn.tasks.classification import Classification
 from leandnn.train.task import Settings
 
 
-def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+def _make(arm: Arm, budget: Budget, scale: Scale) -> Trial:
     task = Classification(
         SmallAlexNet,
         cifar.load("cifar10", "train", count=budget.train_examples),
         cifar.load("cifar10", "test", count=budget.test_examples),
         batch_size=128,
-        seed=seed,
-        device=device,
+        seed=scale.seed,
+        device=scale.device,
     )
     settings = Settings(
         epochs=budget.epochs,
@@ -27,22 +28,15 @@ def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -
         weight_decay=5e-4,
         schedule="one_cycle",
         clip_norm=1.0,
-        seed=seed,
-        threads=threads,
-        device=device,
+        seed=scale.seed,
+        threads=scale.threads,
+        device=scale.device,
     )
     return arms.trial(arm, task, settings)
 
 
-_CODE = (
-    *arms.CODE,
-    "bf16/domains/alexnet.py",
-    "data/cifar.py",
-    "models/alexnet.py",
-    "tasks/classification.py",
-)
-COMPARISONS = {
-    "alexnet": Comparison("bf16", "alexnet", arms.PAIR, _make, data=("cifar10",), code=_CODE),
+COMPARISONS = by_name(
+    Comparison("bf16", "alexnet", arms.all_of(_make, arms.PAIR)),
     # Its controls are the runs of "alexnet".
-    "contrasts": Comparison("bf16", "contrasts", arms.CONTRASTS, _make, data=("cifar10",), code=_CODE),
-}
+    Comparison("bf16", "contrasts", arms.all_of(_make, arms.CONTRASTS)),
+)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from leandnn.bf16 import arms
+from leandnn.bf16.arms import Arm
 from leandnn.data import cifar
 from leandnn.models.generative import Adversaries, Discriminator, Generator
-from leandnn.params import TrainBudget
-from leandnn.studies.comparison import Comparison, Trial
+from leandnn.params import Budget
+from leandnn.studies.comparison import Comparison, Scale, Trial, by_name
 from leandnn.tasks import image_judge
 from leandnn.tasks.generation import Generation
 from leandnn.train.task import Settings
@@ -18,7 +19,7 @@ def _players() -> Adversaries:
     return Adversaries(Generator(LATENT, width=32), Discriminator(width=24))
 
 
-def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+def _make(arm: Arm, budget: Budget, scale: Scale) -> Trial:
     task = Generation(
         _players,
         cifar.load("cifar10", "train", count=budget.train_examples),
@@ -26,8 +27,8 @@ def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -
         features=image_judge.load(),
         latent=LATENT,
         batch_size=16,
-        seed=seed,
-        device=device,
+        seed=scale.seed,
+        device=scale.device,
     )
     settings = Settings(
         epochs=budget.epochs,
@@ -35,30 +36,13 @@ def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -
         optimizer="adam",
         betas=(0.5, 0.999),
         schedule="linear",
-        seed=seed,
-        threads=threads,
-        device=device,
+        seed=scale.seed,
+        threads=scale.threads,
+        device=scale.device,
     )
     return arms.trial(arm, task, settings)
 
 
-COMPARISONS = {
-    "generative": Comparison(
-        "bf16",
-        "generative",
-        arms.PAIR,
-        _make,
-        data=("cifar10",),
-        code=(
-            *arms.CODE,
-            "bf16/domains/generative.py",
-            "data/cifar.py",
-            "models/generative.py",
-            "models/resnet_small.py",
-            "tasks/image_judge.py",
-            "tasks/image_metrics.py",
-            "tasks/generation.py",
-        ),
-        inputs=("runs/features/cifar10/model.safetensors",),
-    )
-}
+COMPARISONS = by_name(
+    Comparison("bf16", "generative", arms.all_of(_make, arms.PAIR), inputs=(image_judge.INPUT,))
+)

@@ -8,25 +8,24 @@ from collections.abc import Callable
 from torch import nn
 
 from leandnn.bf16 import arms
+from leandnn.bf16.arms import Arm
 from leandnn.data import clicks
 from leandnn.data.clicks_synthesis import SIZES
 from leandnn.models.recommendation import DLRM, DeepAndCross
-from leandnn.params import TrainBudget
-from leandnn.studies.comparison import Comparison, Trial
+from leandnn.params import Budget
+from leandnn.studies.comparison import Comparison, Scale, Trial, by_name
 from leandnn.tasks.clicks import Prediction
 from leandnn.train.task import Settings
 
 
-def _make(
-    build: Callable[[], nn.Module], arm: str, seed: int, budget: TrainBudget, threads: int, device: str
-) -> Trial:
+def _make(build: Callable[[], nn.Module], arm: Arm, budget: Budget, scale: Scale) -> Trial:
     task = Prediction(
         build,
         clicks.load("train", count=budget.train_examples),
         clicks.load("test", count=budget.test_examples),
         batch_size=512,
-        seed=seed,
-        device=device,
+        seed=scale.seed,
+        device=scale.device,
     )
     settings = Settings(
         epochs=budget.epochs,
@@ -35,29 +34,18 @@ def _make(
         weight_decay=5e-5,
         schedule="one_cycle",
         channels_last=False,
-        seed=seed,
-        threads=threads,
-        device=device,
+        seed=scale.seed,
+        threads=scale.threads,
+        device=scale.device,
     )
     return arms.trial(arm, task, settings)
 
 
-def _comparison(name: str, build: Callable[[], nn.Module], names: tuple[str, ...]) -> Comparison:
-    code = (
-        *arms.CODE,
-        "bf16/domains/recommendation.py",
-        "data/clicks.py",
-        "data/clicks_synthesis.py",
-        "models/recommendation.py",
-        "tasks/clicks.py",
-    )
-    return Comparison("bf16", name, names, functools.partial(_make, build), data=("clicks",), code=code)
-
-
 _DLRM = functools.partial(DLRM, SIZES, width=8)
-COMPARISONS = {
-    "recommendation": _comparison("recommendation", _DLRM, arms.PAIR),
-    "deep_cross": _comparison("deep_cross", functools.partial(DeepAndCross, SIZES, width=8), arms.PAIR),
+_DEEP_CROSS = functools.partial(DeepAndCross, SIZES, width=8)
+COMPARISONS = by_name(
+    Comparison("bf16", "recommendation", arms.all_of(_make, arms.PAIR, _DLRM), data=("clicks",)),
+    Comparison("bf16", "deep_cross", arms.all_of(_make, arms.PAIR, _DEEP_CROSS), data=("clicks",)),
     # Its controls are the runs of "recommendation".
-    "click_contrasts": _comparison("click_contrasts", _DLRM, arms.CONTRASTS),
-}
+    Comparison("bf16", "click_contrasts", arms.all_of(_make, arms.CONTRASTS, _DLRM), data=("clicks",)),
+)

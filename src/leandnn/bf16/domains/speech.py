@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from leandnn.bf16 import arms
+from leandnn.bf16.arms import Arm
 from leandnn.data import speech
 from leandnn.models.speech import DeepSpeech
-from leandnn.params import TrainBudget
-from leandnn.studies.comparison import Comparison, Trial
+from leandnn.params import Budget
+from leandnn.studies.comparison import Comparison, Scale, Trial, by_name
 from leandnn.tasks.transcription import Transcription
 from leandnn.train.task import Settings
 
 
-def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+def _make(arm: Arm, budget: Budget, scale: Scale) -> Trial:
     task = Transcription(
         DeepSpeech,
         speech.load("train", count=budget.train_examples),
         speech.load("test", count=budget.test_examples),
         batch_size=64,
-        seed=seed,
-        device=device,
+        seed=scale.seed,
+        device=scale.device,
     )
     settings = Settings(
         epochs=budget.epochs,
@@ -27,27 +28,11 @@ def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -
         schedule="one_cycle",
         clip_norm=5.0,
         channels_last=False,
-        seed=seed,
-        threads=threads,
-        device=device,
+        seed=scale.seed,
+        threads=scale.threads,
+        device=scale.device,
     )
     return arms.trial(arm, task, settings)
 
 
-COMPARISONS = {
-    "speech": Comparison(
-        "bf16",
-        "speech",
-        arms.PAIR,
-        _make,
-        data=("digits",),
-        code=(
-            *arms.CODE,
-            "bf16/domains/speech.py",
-            "data/speech.py",
-            "data/speech_features.py",
-            "models/speech.py",
-            "tasks/transcription.py",
-        ),
-    )
-}
+COMPARISONS = by_name(Comparison("bf16", "speech", arms.all_of(_make, arms.PAIR), data=("digits",)))

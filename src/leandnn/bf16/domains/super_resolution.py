@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from leandnn.bf16 import arms
+from leandnn.bf16.arms import Arm
 from leandnn.data import cifar
 from leandnn.models.generative import Adversaries, Discriminator, SuperResolver
-from leandnn.params import TrainBudget
-from leandnn.studies.comparison import Comparison, Trial
+from leandnn.params import Budget
+from leandnn.studies.comparison import Comparison, Scale, Trial, by_name
 from leandnn.tasks import image_judge
 from leandnn.tasks.superresolution import SuperResolution
 from leandnn.train.task import Settings
@@ -16,7 +17,7 @@ def _players() -> Adversaries:
     return Adversaries(SuperResolver(), Discriminator(width=16))
 
 
-def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -> Trial:
+def _make(arm: Arm, budget: Budget, scale: Scale) -> Trial:
     task = SuperResolution(
         _players,
         cifar.load("cifar10", "train", count=budget.train_examples),
@@ -25,8 +26,8 @@ def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -
         content=0.01,
         adversarial=1e-4,
         batch_size=16,
-        seed=seed,
-        device=device,
+        seed=scale.seed,
+        device=scale.device,
     )
     settings = Settings(
         epochs=budget.epochs,
@@ -34,31 +35,13 @@ def _make(arm: str, seed: int, budget: TrainBudget, threads: int, device: str) -
         optimizer="adam",
         betas=(0.5, 0.999),
         schedule="linear",
-        seed=seed,
-        threads=threads,
-        device=device,
+        seed=scale.seed,
+        threads=scale.threads,
+        device=scale.device,
     )
     return arms.trial(arm, task, settings)
 
 
-COMPARISONS = {
-    "super_resolution": Comparison(
-        "bf16",
-        "super_resolution",
-        arms.PAIR,
-        _make,
-        data=("cifar10",),
-        code=(
-            *arms.CODE,
-            "bf16/domains/super_resolution.py",
-            "data/cifar.py",
-            "models/generative.py",
-            "models/resnet_small.py",
-            "tasks/image_judge.py",
-            "tasks/image_metrics.py",
-            "tasks/generation.py",
-            "tasks/superresolution.py",
-        ),
-        inputs=("runs/features/cifar10/model.safetensors",),
-    )
-}
+COMPARISONS = by_name(
+    Comparison("bf16", "super_resolution", arms.all_of(_make, arms.PAIR), inputs=(image_judge.INPUT,))
+)
