@@ -236,3 +236,13 @@ def digests(arguments: argparse.Namespace) -> int:
     folder = behaviour.write()
     print(f"{len(list(folder.glob('*.json')))} files in {paths.relative(folder)}")
     return 0
+
+
+def prove(arguments: argparse.Namespace) -> int:
+    """`leandnn prove`; 1 where something stays different."""
+    from leandnn.studies import prove as proving
+
+    different = proving.prove(arguments.arms, base=arguments.base, replay=arguments.replay)
+    if different:
+        print(f"{different} arms are different: `dvc repro` or `leandnn studies run` trains them anew")
+    return int(different > 0)

@@ -176,12 +176,14 @@ def today() -> Mapping[str, str]:
             return dict(known["arms"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return _all(Reader())
+    return {arm: behaviour.digest for arm, behaviour in behaviours().items()}
 
 
-def _all(reader: Reader) -> dict[str, str]:
+def behaviours(reader: Reader | None = None) -> dict[str, Behaviour]:
+    """What every arm of every study does, by "<study>/<arm>"."""
+    reader = reader or Reader()
     return {
-        f"{comparison.study}/{arm}": reader.arm(comparison, arm).digest
+        f"{comparison.study}/{arm}": reader.arm(comparison, arm)
         for comparison in registry.matching(["all"])
         for arm in comparison.arms
     }
@@ -238,7 +240,13 @@ def write(folder: Path | None = None) -> Path:
         put(name, content)
     for path in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
         put(path.stem, {"behaviour": proofs.canonical(reader.notebook(path).digest)})
-    put("today", {"source": source_digest(), "arms": _all(reader)})
+    put(
+        "today",
+        {
+            "source": source_digest(),
+            "arms": {arm: behaviour.digest for arm, behaviour in behaviours(reader).items()},
+        },
+    )
     for path in folder.glob("*.json"):
         if path.name not in written:
             path.unlink()

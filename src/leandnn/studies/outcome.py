@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from leandnn.errors import LeandnnError
 from leandnn.machine import card
 from leandnn.params import parse
+from leandnn.studies.comparison import Scale
 
 if TYPE_CHECKING:
     from leandnn.studies.comparison import Comparison, Trial
@@ -37,7 +38,7 @@ def train(
     from leandnn.train import loop
 
     budget = parse(comparison.budget, dict(run.budget), f"the budget of {run.title}")
-    trial = comparison.trial(run.arm, budget, run.scale)
+    trial = comparison.arms[run.arm](budget, Scale(run.seed, run.threads, run.device))
     result = loop.train(
         trial.task,
         trial.settings,

@@ -18,7 +18,7 @@ from leandnn import paths
 from leandnn.data import prepared
 from leandnn.errors import LeandnnError
 from leandnn.machine import card
-from leandnn.studies.comparison import Comparison, Scale
+from leandnn.studies.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,6 @@ class Run:
     def title(self) -> str:
         """E.g. "bf16-vision/fp32-s0": the run's name for people."""
         return f"{self.study}/{self.name}"
-
-    @property
-    def scale(self) -> Scale:
-        """Seed, threads and device together."""
-        return Scale(self.seed, self.threads, self.device)
 
     @property
     def key(self) -> str:

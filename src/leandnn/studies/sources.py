@@ -196,7 +196,7 @@ def read(text: str, name: str, *, is_package: bool = False) -> Module:
         if isinstance(node, ast.Import | ast.ImportFrom):
             module.imports.update({local: (origin, own) for local, origin, own in _imported(node)})
             continue
-        names = list(_binds(node))
+        names = list(binds(node))
         registered = list(_registrations(node))
         operators = [_operator(call) for call in registered]
         runs = not names or bool(registered) or isinstance(node, ast.If | ast.Try | ast.With | ast.For)
@@ -345,7 +345,7 @@ def _only_tested(node: ast.AST) -> Iterator[int]:
             yield from (id(n) for n in ast.walk(inner))
 
 
-def _binds(node: ast.stmt) -> Iterator[str]:
+def binds(node: ast.stmt) -> Iterator[str]:
     """The names that a top-level statement binds."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name
