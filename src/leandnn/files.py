@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,8 +17,6 @@ from typing import Any, BinaryIO
 
 from leandnn.errors import LeandnnError
 from leandnn.paths import relative
-
-_LEFTOVER_SECONDS = 3600.0  # a partial file this old belongs to nobody, though its PID may live again
 
 
 def unreadable(path: Path, error: OSError) -> LeandnnError:
@@ -38,38 +36,44 @@ def unwritable(target: Path, error: OSError) -> LeandnnError:
 def replacing(target: Path | str) -> Iterator[BinaryIO]:
     """A binary stream whose contents become `target` at once when the block ends well, and never in part.
 
-    LeandnnError where the folder or the disk refuses; whatever else the block raises passes through. The
-    `*.partial` file is removed in every case (one that a killed process left, by a later call).
+    A file that is there keeps its mode; of a link, what it leads to is replaced. The `*.partial` file beside it is
+    removed in every case (one that a killed process left, by a later call).
+
+    LeandnnError where the folder or the disk refuses, and for a target that is no regular file; whatever else the
+    block raises passes through.
     """
-    target = Path(target)
+    named, target = Path(target), Path(os.path.realpath(target))
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    if target.exists() and not target.is_file():
+        raise LeandnnError(f"{relative(named)} is no regular file, expected one, or nothing, in its place")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for leftover in target.parent.glob(f"{target.name}.*.partial"):
-            with suppress(FileNotFoundError):  # its process may just have finished
-                if leftover.is_file() and _is_abandoned(leftover):
-                    leftover.unlink()
+            if _is_abandoned(leftover):
+                leftover.unlink(missing_ok=True)  # its process may just have finished
         with partial.open("wb") as stream:
+            with suppress(FileNotFoundError):
+                os.fchmod(stream.fileno(), stat.S_IMODE(target.stat().st_mode))
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(target)
     except OSError as error:
-        raise unwritable(target, error) from error
+        raise unwritable(named, error) from error
     finally:
         with suppress(OSError):
             partial.unlink()
 
 
 def _is_abandoned(partial: Path) -> bool:
-    """Whether the process that was writing a partial file is gone, by the PID in its name or by its age."""
+    """Whether the process that was writing a partial file is gone, by the PID in its name."""
     try:
         os.kill(int(partial.name.split(".")[-2]), 0)
     except (ProcessLookupError, OverflowError):
         return True
     except (ValueError, PermissionError):  # no PID; a process of somebody else
         pass
-    return time.time() - partial.stat().st_mtime > _LEFTOVER_SECONDS
+    return False
 
 
 def must_be_writable(*folders: Path) -> None:

@@ -43,6 +43,6 @@ def relative(path: Path | str) -> str:
     """`path` as a person would type it: relative to the repository where it lies inside."""
     path = Path(path)
     try:
-        return path.resolve().relative_to(ROOT).as_posix()
+        return Path(os.path.realpath(path)).relative_to(ROOT).as_posix()
     except ValueError:
         return str(path)

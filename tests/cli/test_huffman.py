@@ -23,14 +23,14 @@ from leandnn.cli import huffman
 from leandnn.cli.main import main
 from leandnn.huffman import Plan, load
 from leandnn.huffman.images import read
-from leandnn.machine import determinism
+from leandnn.machine import libraries
 
 ARCH = ("--arch", "squeezenet1_1", "--classes", "6")
 
 
 @pytest.fixture(scope="module")
 def net() -> nn.Module:
-    determinism.torchvision_operators()
+    libraries.torchvision_operators()
     import torchvision
 
     torch.manual_seed(0)

@@ -597,13 +597,14 @@ def test_what_a_killed_process_left_goes_and_what_another_is_writing_stays(tiny:
     tiny.prepared.mkdir()
     gone = subprocess.Popen(["true"])
     gone.wait()
-    names = (gone.pid, 1, os.getppid(), "elsewhere")  # 1: after a restart a PID belongs to somebody else
-    dead, old, alive, unknown = (tiny.prepared / f"tiny.safetensors.{name}.partial" for name in names)
-    for path in (dead, old, alive, unknown):
-        path.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    tiny.fetch()
-    assert [path.exists() for path in (dead, old, alive, unknown)] == [False, False, True, True]
+    with subprocess.Popen(["sleep", "60"]) as another:
+        names = (gone.pid, another.pid, "elsewhere")
+        dead, alive, unknown = (tiny.prepared / f"tiny.safetensors.{name}.partial" for name in names)
+        for path in (dead, alive, unknown):
+            path.write_bytes(b"half")
+        tiny.fetch()
+        assert [path.exists() for path in (dead, alive, unknown)] == [False, True, True]
+        another.kill()
 
 
 @pytest.fixture

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
+import os
 import platform
 import re
+import subprocess
 import sys
+import venv
 import wave
 from pathlib import Path
 
@@ -291,6 +294,32 @@ def test_all_voices_exist_and_an_unknown_one_is_an_error():
         bad = dataclasses.replace(speech_synthesis.script("train", 0), voice=voice)
         with pytest.raises(LeandnnError, match=re.escape(message)):
             list(speech_synthesis.synthesise([bad]))
+
+
+SAY = """
+from leandnn.data.speech_synthesis import script, speaking
+with speaking() as voice:
+    print(len(voice.say(script("train", 0))))
+"""
+
+
+@needs_espeak
+def test_voices_speak_from_an_installation_in_a_folder_with_an_umlaut(tmp_path: Path):
+    home = tmp_path / "mit Ümlaut"
+    venv.create(home, symlinks=True)
+    (packages,) = home.glob("lib/python3*/site-packages")
+    own = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "installed.pth").write_text(f"import site; list(map(site.addsitedir, {own}))\n{packages}\n")
+    command = [home / "bin" / "python", "-c", SAY]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    answers = {
+        subprocess.run(
+            command, env={**environment, "LANG": lang}, capture_output=True, text=True, check=True
+        ).stdout
+        for lang in ("C", "C.UTF-8")
+    }
+    assert len(answers) == 1
+    assert int(answers.pop()) > 10_000
 
 
 def test_scripts_are_drawn_from_split_number_and_seed():

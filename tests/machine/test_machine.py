@@ -29,7 +29,8 @@ def test_configure_sets_threads_and_makes_random_numbers_repeat():
 
 def test_torchvision_can_be_imported_whether_or_not_its_operators_load():
     code = (
-        "from leandnn.machine import determinism; print(determinism.torchvision_operators()); import torchvision.transforms"
+        "from leandnn.machine.libraries import torchvision_operators as mend; print(mend()); "
+        "import torchvision.transforms"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
@@ -86,6 +87,8 @@ def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(
 
 
 def test_the_command_line_answers_without_loading_torch():
-    code = "import sys; from leandnn.cli import main as cli; cli.main(['claims']); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from leandnn.cli.main import main; main(['claims']); assert 'torch' not in sys.modules"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr

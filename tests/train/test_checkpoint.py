@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from leandnn import files
 from leandnn.errors import LeandnnError
 from leandnn.train import checkpoint
 
@@ -63,18 +62,6 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path):
     with pytest.raises(LeandnnError, match="corrupt"):
         checkpoint.load(path)
     assert not mark.exists()
-
-
-def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path):
-    path = tmp_path / "file.json"
-    files.write_json(path, {"a": 1})
-    with pytest.raises(ValueError, match="JSON compliant"):
-        files.write_json(path, {"a": float("nan")})
-    with pytest.raises(RuntimeError), files.replacing(str(path)) as stream:
-        stream.write(b"half")
-        raise RuntimeError
-    assert path.read_text() == '{\n  "a": 1\n}\n'
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_weights_digest_ignores_memory_layout_and_sees_every_bit():

@@ -136,7 +136,7 @@ def test_two_processes_equal_one_that_accumulates_their_batches(
         "real = imagenet.loop.train\n"
         "def kept(*a, **k):\n"
         "    found = real(*a, **k)\n"
-        "    if imagenet.loop.runtime.rank() == 0:\n"
+        "    if imagenet.loop.distributed.rank() == 0:\n"
         f"        torch.save(dict(found.model.named_parameters()), {str(tmp_path / 'two.pt')!r})\n"
         "    return found\n"
         "imagenet.loop.train = kept\n"

@@ -12,9 +12,7 @@ kernel serves them. They differ in which factors are not trivial, and in what mu
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,7 +220,7 @@ class Pattern:
     def index_nbytes(self) -> int:
         """Bytes to store where the non-zeros are: RBGP4 the edges of G_o and G_i, block patterns block CSR.
 
-        A hierarchical pattern stores each level, an unstructured one CSR. The levels module has the rule.
+        A hierarchical pattern stores each level, an unstructured one CSR. index_bits has the rule.
         """
         return sum(level.index_nbytes for level in self.levels)
 
@@ -279,30 +277,29 @@ class Pattern:
 
     @functools.cached_property
     def _digest(self) -> str:
-        outer, inner = self.panels.outer, self.panels.inner
-        sizes = (self.kind, self.coarse, outer.right, self.panels.repeat, inner.right, self.panels.block)
-        digest = hashlib.sha256(json.dumps((*sizes, "cut") if self.cut else sizes).encode())
-        for array in (outer.ptr, outer.idx, inner.ptr, inner.idx):
-            digest.update(array.size.to_bytes(8, "little") + array.astype("<i8").tobytes())
-        return digest.hexdigest()
+        return self._fields.digest()
+
+    @property
+    def _fields(self) -> storage.Fields:
+        return storage.Fields(self.kind, self.panels, self.coarse, self.cut)
 
     def to_state(self) -> dict[str, Tensor]:
         """The pattern as a few small tensors, for a state dict; see storage."""
-        return storage.to_state(self)
+        return storage.to_state(self._fields)
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> Pattern:
         """What `to_state` gave. Raises ValueError for anything else."""
-        return storage.from_state(state)
+        return storage.from_state(state, cls)
 
     def save(self, path: Path) -> None:
         """Write a safetensors file, atomically. LeandnnError where it cannot be written."""
-        storage.save(self, path)
+        storage.save(self._fields, path)
 
     @classmethod
     def load(cls, path: Path) -> Pattern:
         """Read what `save` wrote; no code runs. LeandnnError for a missing, damaged or newer file."""
-        return storage.load(path)
+        return storage.load(path, cls)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pattern) and self.digest() == other.digest()
@@ -314,7 +311,7 @@ class Pattern:
         return self  # immutable: copies of a layer share it, and its plan
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Pattern, (self.kind, self.panels, self.coarse, self.cut)
+        return Pattern, tuple(self._fields)
 
     def __str__(self) -> str:
         rows, columns = self.shape

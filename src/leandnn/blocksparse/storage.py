@@ -1,14 +1,16 @@
 """Patterns as small tensors and as safetensors files: a JSON header and the edges of G_o and G_i.
 
 The header holds version, kind, sizes and the pattern's SHA-256, so a file that is not as written is refused.
-Reading parses numbers and text; no code runs.
+Reading parses numbers and text; no code runs. `Pattern` has all of it as methods.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import safetensors
@@ -21,26 +23,46 @@ from leandnn.errors import LeandnnError
 from leandnn.files import replacing
 from leandnn.kernels.panels.format import Graph, Panels
 
-if TYPE_CHECKING:
-    from leandnn.blocksparse.pattern import Pattern
-
 VERSION = 1
 _KEY = "leandnn.pattern"  # of the header in a file's metadata
+_P = TypeVar("_P")
+Sizes = tuple[tuple[int, int], ...]
 
 
-def _parts(pattern: Pattern) -> tuple[str, dict[str, Tensor]]:
+class Fields(NamedTuple):
+    """What a `Pattern` is made of; see there."""
+
+    kind: str
+    panels: Panels
+    coarse: Sizes
+    cut: bool
+
+    def digest(self) -> str:
+        """SHA-256 of kind, factors and levels: the same on every machine."""
+        outer, inner = self.panels.outer, self.panels.inner
+        sizes = (self.kind, self.coarse, outer.right, self.panels.repeat, inner.right, self.panels.block)
+        digest = hashlib.sha256(json.dumps((*sizes, "cut") if self.cut else sizes).encode())
+        for array in (outer.ptr, outer.idx, inner.ptr, inner.idx):
+            digest.update(array.size.to_bytes(8, "little") + array.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+Build = Callable[[str, Panels, Sizes, bool], _P]  # a pattern from its fields; ValueError if none is
+
+
+def _parts(fields: Fields) -> tuple[str, dict[str, Tensor]]:
     """The header, and the arrays as int32."""
-    panels = pattern.panels
+    panels = fields.panels
     header = {
         "version": VERSION,
-        "kind": pattern.kind,
-        "coarse": pattern.coarse,
-        "cut": pattern.cut,
+        "kind": fields.kind,
+        "coarse": fields.coarse,
+        "cut": fields.cut,
         "outer_right": panels.outer.right,
         "repeat": panels.repeat,
         "inner_right": panels.inner.right,
         "block": panels.block,
-        "sha256": pattern.digest(),
+        "sha256": fields.digest(),
     }
     arrays = {
         "outer_ptr": panels.outer.ptr,
@@ -52,10 +74,8 @@ def _parts(pattern: Pattern) -> tuple[str, dict[str, Tensor]]:
     return json.dumps(header), tensors
 
 
-def _pattern(text: str, tensors: dict[str, Tensor]) -> Pattern:
+def _built(text: str, tensors: dict[str, Tensor], build: Build[_P]) -> _P:
     """The inverse of `_parts`; ValueError, naming both values, for what that did not write."""
-    from leandnn.blocksparse.pattern import Pattern
-
     header = _header(text)
     try:
         graphs = [
@@ -68,12 +88,12 @@ def _pattern(text: str, tensors: dict[str, Tensor]) -> Pattern:
         ]
         panels = Panels(graphs[0], tuple(header["repeat"]), graphs[1], tuple(header["block"]))
         coarse = tuple(tuple(size) for size in header["coarse"])
-        pattern = Pattern(header["kind"], panels, coarse, header.get("cut", False))
-        stored = header["sha256"]
+        fields = Fields(header["kind"], panels, coarse, header.get("cut", False))
+        pattern, found, expected = build(*fields), fields.digest(), header["sha256"]
     except (LookupError, TypeError) as error:
         raise ValueError(f"a field is missing or has the wrong type ({error})") from error
-    if pattern.digest() != stored:
-        raise ValueError(f"its SHA-256 is {pattern.digest()[:12]}…, expected {str(stored)[:12]}…")
+    if found != expected:
+        raise ValueError(f"its SHA-256 is {found[:12]}…, expected {str(expected)[:12]}…")
     return pattern
 
 
@@ -90,30 +110,30 @@ def _header(text: str) -> dict[str, Any]:
     return header
 
 
-def to_state(pattern: Pattern) -> dict[str, Tensor]:
+def to_state(fields: Fields) -> dict[str, Tensor]:
     """The arrays (int32) and the header (its bytes as uint8)."""
-    header, tensors = _parts(pattern)
+    header, tensors = _parts(fields)
     return {"header": torch.tensor(list(header.encode()), dtype=torch.uint8), **tensors}
 
 
-def from_state(state: dict[str, Tensor]) -> Pattern:
-    """What `to_state` gave; ValueError for anything else."""
+def from_state(state: dict[str, Tensor], build: Build[_P]) -> _P:
+    """What `to_state` gave, built; ValueError for anything else."""
     header = bytes(state["header"].to(torch.uint8).tolist()) if "header" in state else b""
-    return _pattern(header.decode(errors="replace"), state)
+    return _built(header.decode(errors="replace"), state, build)
 
 
-def save(pattern: Pattern, path: Path) -> None:
-    """Write the pattern as a safetensors file whose metadata hold the header, atomically."""
-    header, tensors = _parts(pattern)
+def save(fields: Fields, path: Path) -> None:
+    """Write a safetensors file whose metadata hold the header, atomically."""
+    header, tensors = _parts(fields)
     with replacing(path) as stream:
         stream.write(safetensors.torch.save(tensors, metadata={_KEY: header}))
 
 
-def load(path: Path) -> Pattern:
-    """Read what `save` wrote; LeandnnError for a missing or damaged file or one of another version."""
+def load(path: Path, build: Build[_P]) -> _P:
+    """What `save` wrote, built; LeandnnError for a missing or damaged file or one of another version."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_KEY, "")
-            return _pattern(header, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            return _built(header, {name: file.get_tensor(name) for name in file.keys()}, build)  # noqa: SIM118
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise LeandnnError(f"{paths.relative(path)} is no pattern that can be read: {error}") from error

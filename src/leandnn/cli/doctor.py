@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from leandnn import paths
-from leandnn.machine import card, determinism
+from leandnn.machine import card, libraries
 
 FREE_GIB = 3.0  # data 0.5, caches 0.5, smoke copy and checkpoints the rest
 
@@ -57,7 +57,7 @@ def _torch() -> Finding:
 
 
 def _torchvision() -> Finding:
-    operators = determinism.torchvision_operators()
+    operators = libraries.torchvision_operators()
     import torchvision
 
     return Finding("torchvision", True, f"{torchvision.__version__} (operators: {operators})")

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from leandnn.errors import LeandnnError
-from leandnn.machine import determinism
+from leandnn.machine import libraries
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 # Mean and standard deviation of ImageNet's training pixels / 255, as every published recipe has them.
@@ -136,7 +136,7 @@ class _Images(Dataset[Sample]):
 
 def _cropped(image: Image.Image, size: int, seed: int | None) -> Image.Image:
     """A random part flipped at random, or the middle after a resize by 8/7, as the published recipes have it."""
-    determinism.torchvision_operators()
+    libraries.torchvision_operators()
     from torchvision.transforms import RandomResizedCrop
 
     if seed is None:

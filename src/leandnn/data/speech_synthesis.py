@@ -152,7 +152,8 @@ def speaking() -> Iterator[Speaking]:
     LeandnnError where espeakng-loader is not installed or its library does not start.
     """
     command = [sys.executable, "-m", "leandnn.data.speech_voice"]
-    environment = {**os.environ, "LC_ALL": "C"}
+    # One locale for all machines; in plain C, Python could not read the path of an installation with an umlaut.
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as process:
         try:

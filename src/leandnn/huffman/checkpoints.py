@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from leandnn.errors import LeandnnError
 from leandnn.files import unreadable
-from leandnn.machine import determinism
+from leandnn.machine import libraries
 
 
 def load(path: Path, arch: str = "alexnet", classes: int = 1000) -> nn.Module:
@@ -48,7 +48,7 @@ def load(path: Path, arch: str = "alexnet", classes: int = 1000) -> nn.Module:
 
 
 def _net(arch: str, classes: int) -> nn.Module:
-    determinism.torchvision_operators()
+    libraries.torchvision_operators()
     import torchvision
 
     names = torchvision.models.list_models(module=torchvision.models)

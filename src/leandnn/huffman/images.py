@@ -16,7 +16,7 @@ from torch import Tensor
 
 from leandnn.errors import LeandnnError
 from leandnn.files import unreadable
-from leandnn.machine import determinism
+from leandnn.machine import libraries
 
 # Of ImageNet's pixels, as torchvision normalises them.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -66,7 +66,7 @@ def queue(paths: Sequence[Path], size: int = 224) -> Queue:
 
 def read(path: Path, size: int = 224) -> Tensor:
     """(3, size, size) float32: the shorter side scaled to size · 8/7, the middle, normalised as for ImageNet."""
-    determinism.torchvision_operators()
+    libraries.torchvision_operators()
     from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
     convert = Compose([Resize(round(size * 8 / 7)), CenterCrop(size), ToTensor(), Normalize(MEAN, STD)])
@@ -89,7 +89,7 @@ def top(logits: Tensor, count: int) -> str:
 
 
 def _names() -> list[str]:
-    determinism.torchvision_operators()
+    libraries.torchvision_operators()
     from torchvision.models import AlexNet_Weights
 
     return list(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])

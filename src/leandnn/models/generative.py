@@ -129,6 +129,7 @@ class SuperResolver(nn.Module):
         self.widen = nn.Conv2d(channels, 4 * channels, 3, padding=1)
         self.wide_slope = nn.Parameter(torch.full((channels,), 0.25))
         self.leave = nn.Conv2d(channels, 3, 5, padding=2)
+        assert self.leave.bias is not None
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
@@ -138,7 +139,8 @@ class SuperResolver(nn.Module):
         y = x + self.norm(self.join(self.blocks(x)))
         y = F.prelu(F.pixel_shuffle(self.widen(y), 2), self.wide_slope)
         smooth = F.interpolate(images, scale_factor=2.0, mode="bicubic")
-        return smooth + self.leave(y)
+        added: Tensor = self.leave(y)
+        return smooth + added
 
 
 class Verdicts(NamedTuple):

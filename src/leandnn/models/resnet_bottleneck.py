@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leandnn.machine import determinism
+from leandnn.machine import libraries
 
 EXPANSION = 4  # a block's outputs over its inner channels
 
@@ -85,7 +85,7 @@ class BottleneckResNet(nn.Module):
 
 def resnet50(classes: int = 1000) -> nn.Module:
     """Torchvision's ResNet50 for 224×224 images, random weights: 4.09 G multiply-adds, 25.6 M parameters."""
-    determinism.torchvision_operators()
+    libraries.torchvision_operators()
     import torchvision
 
     net: nn.Module = torchvision.models.resnet50(num_classes=classes)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from leandnn.errors import LeandnnError
-from leandnn.machine import determinism
+from leandnn.machine import libraries
 
 Matrix = npt.NDArray[np.float64]
 
@@ -105,9 +105,9 @@ def ssim(found: Tensor, truth: Tensor) -> float:
 
 
 def _torchmetrics() -> Any:
-    """Its image functions. It imports torchvision, which may need help (see runtime.torchvision_operators)."""
+    """Its image functions. It imports torchvision, which may need help (see libraries.torchvision_operators)."""
     try:
-        determinism.torchvision_operators()
+        libraries.torchvision_operators()
         from torchmetrics.functional import image
     except ImportError as error:
         raise LeandnnError("PSNR and SSIM need torchmetrics: run `pip install torchmetrics`") from error

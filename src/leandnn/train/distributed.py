@@ -41,6 +41,11 @@ class World:
     device: str
 
 
+def rank() -> int:
+    """This process's number in its group, as torchrun says it; 0 for a process by itself."""
+    return int(os.environ.get("RANK", "0"))
+
+
 @contextmanager
 def group(device: str = "cpu") -> Iterator[World]:
     """The group that torchrun started this process in; without torchrun a world of one.

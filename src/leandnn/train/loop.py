@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from leandnn.errors import LeandnnError
 from leandnn.machine import determinism
-from leandnn.train import checkpoint, schedules
+from leandnn.train import checkpoint, distributed, schedules
 from leandnn.train.task import Hook, Result, Settings, Task
 
 
@@ -174,7 +174,7 @@ class _Loop:
         )
 
     def all_epochs(self) -> None:
-        saves = self.path is not None and determinism.rank() == 0
+        saves = self.path is not None and distributed.rank() == 0
         saved_at = time.monotonic()
         while self.epoch < self.settings.epochs:
             self.model.train()

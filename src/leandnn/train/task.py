@@ -47,7 +47,7 @@ class Settings:
     - on_failure: where a loss or weight is not finite, "stop" raises; "record" ends the run with the metrics of
       Task.worst and the reason in Result.failure, for studies in which failing is a result.
     - trace: number of fixed steps, evenly spaced, at which the mean training loss since the one before is kept.
-    - threads, seed, device: see runtime.configure.
+    - threads, seed, device: see machine.determinism.configure.
     """
 
     epochs: int
