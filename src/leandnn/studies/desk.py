@@ -106,7 +106,7 @@ def run_studies(
             name = study_name(comparison)
             stack.enter_context(locked(f"reference-{name}", f"the study {name} is being run"))
             path = folder / f"{name}.json"
-            known = records.read(path)[0]["runs"] if path.exists() else {}
+            known = records.read(path)[0]["runs"] if path.exists() else []
             budget = profile.budget(comparison.paper, comparison.name)
             if budget is None:
                 continue
@@ -114,9 +114,12 @@ def run_studies(
             for at, run in enumerate(comparison.runs(budget)):
                 key = f"{profile_name}/{run.name}"
                 facts = _facts(run, threads, device, digests[name])
-                found = known.get(key)
-                if found is not None and {k: found[k] for k in facts} == facts:
-                    seconds[name] = max(seconds.get(name, 0.0), found["seconds"])
+                same = [
+                    record for record in known
+                    if records.name(record) == key and all(record.get(k) == v for k, v in facts.items())
+                ]  # fmt: skip
+                if same:
+                    seconds[name] = max(seconds.get(name, 0.0), same[-1]["seconds"])
                     continue
                 place = Place(run, run_key(run, threads, device, digests[name]))
                 pending.append((at // len(comparison.arms), _Pending(place, path, key)))
@@ -134,7 +137,6 @@ def run_studies(
             comparison = item.run.comparison
             return {
                 **_facts(item.run, threads, device, digests[study_name(comparison)]),
-                "code_of": list(comparison.code),
                 "profile": profile_name,
                 "versions": machine.versions(),
                 "commit": made_by,
@@ -145,7 +147,7 @@ def run_studies(
             comparison = item.run.comparison
             names = {"paper": comparison.paper, "comparison": comparison.name}
             content = {**names, "arm": item.run.arm, "seed": item.run.seed, **made_of(item), "why": why}
-            records.merge(item.path, study_name(comparison), card, item.key, content, part="failed")
+            records.append(item.path, study_name(comparison), card, content, part="failed")
 
         done = 0
 
@@ -165,7 +167,7 @@ def run_studies(
                 "seconds": result["cost"]["seconds"],
                 "peak_mib": result["cost"]["peak_mib"],
             }
-            records.merge(item.path, name, card, item.key, content)
+            records.append(item.path, name, card, content)
             seconds[name] = max(seconds.get(name, 0.0), result["cost"]["seconds"])
             done += 1
             print(f"{item.key} of {name}: written to {paths.relative(item.path)}", flush=True)
@@ -190,6 +192,6 @@ def _facts(run: Run, threads: int, device: str, data: dict[str, str]) -> dict[st
         "budget": run.spent(),
         "threads": threads,
         "device": device,
-        "code": code_digest(run.comparison.code),
+        "behaviour": code_digest(run.comparison.code),
         "data": data,
     }
