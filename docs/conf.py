@@ -48,6 +48,8 @@ _DARK = {
     "partly": ("#574009", "#fbe2a8"),
     "undecided": ("#3d434d", "#e1e5ec"),
     "not-reproduced": ("#6b2a08", "#ffd5bf"),
+    "exploratory": ("#3d3266", "#ded5fa"),
+    "not-tested": ("#453f2f", "#e8dfca"),
     "not-measured": ("transparent", "#9aa2ae"),
 }
 

@@ -268,7 +268,7 @@ def test_a_study_killed_at_random_moments_has_each_run_once_and_as_if_unbroken(
         (path,) = (repository / "reference").glob("*/bf16-vision.json")
         document, problems = records.read(path)
         assert problems == []
-        found = {key.removeprefix("desk/"): r["weights_sha256"] for key, r in document["runs"].items()}
+        found = {records.name(r).removeprefix("desk/"): r["weights_sha256"] for r in document["runs"]}
         assert found == unbroken.digests
         assert path.read_text().count('"weights_sha256"') == len(RUNS)
         assert not [p for p in leftovers(repository) if "checkpoints" not in p.parts]

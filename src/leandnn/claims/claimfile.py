@@ -1,82 +1,112 @@
-"""claims.yaml read into typed records: what each claim says and the rules it is judged by.
+"""claims.yaml read into typed values: what each claim says and the rules it is judged by.
 
 The file holds `papers` (key to title and arXiv number) and `claims`, a list. A claim's `rule` is one
 mapping, or a list of them when several must hold together; a rule of a list may name its own `comparison`,
 `metric` or `n`, else the claim's count. Rules name arms (`fp32`) of their comparison, or by path
 (`bf16/vision/fp32`) an arm that another comparison made; with a `control_metric` of its own the control may be the
-treatment's arm, at another stage of the same run. What the verdicts mean stands in claims.py.
+treatment's arm, at another stage of the same run. How they are judged stands in judge.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, Field
+
+from leandnn.claims.schema import Strict, validated
 from leandnn.errors import LeandnnError
-from leandnn.params import bounded, parse, read_yaml
+from leandnn.params import read_yaml
 
 NOT_PUBLISHED = "not published here"
 SOURCE_TAG = re.compile(r"\[[PC](-figure)?: [^\]]+\]")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
-@dataclass(frozen=True)
-class Paper:
+def _sentence(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a sentence")
+    return text
+
+
+def _sourced(text: str) -> str:
+    if text != NOT_PUBLISHED and not SOURCE_TAG.search(text):
+        raise ValueError(f"a value with its source such as [P: abstract], or {NOT_PUBLISHED!r}")
+    return text
+
+
+Sentence = Annotated[str, AfterValidator(_sentence)]
+Count = Annotated[int, Field(ge=2, le=10_000)]
+Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
+
+
+class Paper(Strict):
     """A paper as the reader may look it up."""
 
     title: str
     arxiv: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule:
+class Rule(Strict):
     """What every rule has. After reading, `control` and `treatment` are paths: `paper/comparison/arm`.
 
-    `better` is the direction of the metric ("higher" or "lower"), `confidence` 1 - alpha of each one-sided
-    test, `n` the pairs needed for a verdict. `control_metric` is the control's metric, "" for the treatment's.
+    `better` is the direction of the metric, `confidence` 1 - alpha of each one-sided test, `n` the pairs needed
+    for a verdict. `control_metric` is the control's metric, "" for the treatment's.
     """
 
     kind: str
     control: str
     treatment: str
-    better: str
-    confidence: float = bounded(0.55, 0.9999)
+    better: Literal["higher", "lower"]
+    confidence: Annotated[float, Field(ge=0.55, le=0.9999)]
     comparison: str = ""
     metric: str = ""
     control_metric: str = ""
-    n: int = field(default=0, metadata={"low": 2, "high": 10_000})
+    n: Count = 0
 
 
-@dataclass(frozen=True, kw_only=True)
 class Equivalence(Rule):
     """The treatment equals the control to within ±`margin`, absolute, in `unit`s of the metric."""
 
-    margin: float = bounded(1e-9, 1e9)
+    margin: Positive
     unit: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class Difference(Rule):
     """The treatment is better by more than `at_least`, absolute, in `unit`s; `up_to`: the range's top."""
 
-    at_least: float = bounded(0, 1e9)
-    up_to: float | None = field(default=None, metadata={"low": 1e-9, "high": 1e9})
+    at_least: Annotated[float, Field(ge=0, le=1e9)]
+    up_to: Positive | None = None
     unit: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class Ratio(Rule):
     """The treatment is better by a factor of `at_least` or more; `up_to`: the top of the claimed range."""
 
-    at_least: float = bounded(1e-9, 1e9)
-    up_to: float | None = field(default=None, metadata={"low": 1e-9, "high": 1e9})
+    at_least: Positive
+    up_to: Positive | None = None
 
 
 KINDS: dict[str, type[Rule]] = {"equivalence": Equivalence, "difference": Difference, "ratio": Ratio}
+
+
+class _Entry(Strict):
+    """The keys of a claim in the file beside `rule`."""
+
+    id: str
+    paper: str
+    statement: Sentence
+    published: Annotated[str, AfterValidator(_sourced)]
+    comparison: str
+    metric: str
+    net: Sentence
+    n: Count
+    reason: Sentence
+    needs: str = ""
+    caveat: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +114,9 @@ class Claim:
     """One claim of a paper in our words, what the paper's public pages state, and the rules to judge by.
 
     `paper` is its key and `source` the paper itself. `published` carries the tag of the page it was read
-    on, or is exactly "not published here". `reason` says why these margins and this n.
+    on, or is exactly "not published here". `reason` says why these margins and this n. `net` is what the runs
+    train and on what data; `needs` what the paper's claim needs and no run here has had ("" if nothing); `caveat`
+    what is wrong with the evidence that there is ("" if nothing is known).
     """
 
     id: str
@@ -94,20 +126,9 @@ class Claim:
     published: str
     reason: str
     rules: tuple[Rule, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """The keys of a claim in the file beside `rule`."""
-
-    id: str
-    paper: str
-    statement: str
-    published: str
-    comparison: str
-    metric: str
-    n: int = bounded(2, 10_000)
-    reason: str
+    net: str
+    needs: str = ""
+    caveat: str = ""
 
 
 def read(path: Path) -> list[Claim]:
@@ -115,17 +136,26 @@ def read(path: Path) -> list[Claim]:
 
     LeandnnError naming the key's path, what was found and what was expected: for unknown or missing keys,
     wrong types, numbers out of range, ids that repeat or do not start with their paper, a published value
-    without its source.
+    without its source; and for a folder without such a file.
     """
     where = path.name
-    document = _mapping(read_yaml(path), where)
-    _check_keys(document, ("papers", "claims"), where)
+    if not path.is_file():
+        raise LeandnnError(
+            f"there is no {where} in {path.parent}, expected a clone of the repository: run this inside of one, "
+            "or set LEANDNN_ROOT to its path"
+        )
+    document = read_yaml(path)
+    if not isinstance(document, dict) or document.keys() != {"papers", "claims"}:
+        found = ", ".join(document) if isinstance(document, dict) else f"a {type(document).__name__}"
+        raise LeandnnError(f"{where} is {found}, expected a mapping of papers and claims")
+    for key, kind in (("papers", dict), ("claims", list)):
+        if not isinstance(document[key], kind):
+            raise LeandnnError(
+                f"{where}.{key} is a {type(document[key]).__name__}, expected a {kind.__name__}"
+            )
     papers = {
-        key: parse(Paper, value, f"{where}.papers.{key}")
-        for key, value in _mapping(document["papers"], f"{where}.papers").items()
+        key: validated(Paper, value, f"{where}.papers.{key}") for key, value in document["papers"].items()
     }
-    if not isinstance(document["claims"], list):
-        raise LeandnnError(f"{where}.claims is a {type(document['claims']).__name__}, expected a list")
     claims: list[Claim] = []
     for position, item in enumerate(document["claims"]):
         claim = _claim(item, f"{where}.claims[{position}]", where, papers)
@@ -138,44 +168,36 @@ def read(path: Path) -> list[Claim]:
 
 
 def _claim(item: Any, place: str, where: str, papers: dict[str, Paper]) -> Claim:
-    item = dict(_mapping(item, place))
-    # A person finds a claim by its id, so errors name that from here on.
-    if isinstance(item.get("id"), str):
-        place = f"{where}.{item['id']}"
-    rule = item.pop("rule", None)
-    if rule is None:
-        raise LeandnnError(f"{place}.rule is missing, expected a rule or a list of rules")
-    entry = parse(_Entry, item, place)
+    rule = None
+    if isinstance(item, dict):
+        # A person finds a claim by its id, so errors name that from here on.
+        place = f"{where}.{item['id']}" if isinstance(item.get("id"), str) else place
+        rule = item.get("rule")
+        item = {key: value for key, value in item.items() if key != "rule"}
+    entry = validated(_Entry, item, place)
     _check_choice(entry.paper, papers, f"{place}.paper")
     if not (entry.id.startswith(f"{entry.paper}-") and NAME.fullmatch(entry.id)):
         raise LeandnnError(
             f"{place}.id is {entry.id!r}, expected {entry.paper}-… in small letters and digits"
         )
-    for key in ("statement", "reason"):
-        if not getattr(entry, key).strip():
-            raise LeandnnError(f"{place}.{key} is empty, expected a sentence")
-    if entry.published != NOT_PUBLISHED and not SOURCE_TAG.search(entry.published):
-        found = f"{place}.published is {entry.published!r}"
-        raise LeandnnError(
-            f"{found}, expected a value with its source such as [P: abstract], or {NOT_PUBLISHED!r}"
-        )
+    if rule is None or rule == []:
+        found = "missing" if rule is None else "an empty list"
+        raise LeandnnError(f"{place}.rule is {found}, expected a rule or a list of rules")
     if isinstance(rule, list):
-        if not rule:
-            raise LeandnnError(f"{place}.rule is an empty list, expected at least one rule")
         rules = tuple(_rule(one, f"{place}.rule[{i}]", entry) for i, one in enumerate(rule))
     else:
         rules = (_rule(rule, f"{place}.rule", entry),)
     return Claim(
-        entry.id, entry.paper, papers[entry.paper], entry.statement, entry.published, entry.reason, rules
-    )
+        entry.id, entry.paper, papers[entry.paper], entry.statement, entry.published, entry.reason, rules,
+        entry.net, entry.needs, entry.caveat,
+    )  # fmt: skip
 
 
 def _rule(data: Any, place: str, entry: _Entry) -> Rule:
     """One rule with the claim's comparison, metric and n where it names none, and arms as paths."""
-    kind = _mapping(data, place).get("kind")
+    kind = data.get("kind") if isinstance(data, dict) else "ratio"
     _check_choice(kind, KINDS, f"{place}.kind")
-    rule = parse(KINDS[str(kind)], data, place)
-    _check_choice(rule.better, ("higher", "lower"), f"{place}.better")
+    rule = validated(KINDS[str(kind)], data, place)
     if isinstance(rule, Difference | Ratio) and rule.up_to is not None and not rule.up_to > rule.at_least:
         raise LeandnnError(f"{place}.up_to is {rule.up_to}, expected more than at_least, {rule.at_least}")
     comparison, metric = rule.comparison or entry.comparison, rule.metric or entry.metric
@@ -196,24 +218,16 @@ def _rule(data: Any, place: str, entry: _Entry) -> Rule:
         raise LeandnnError(
             f"{place}.treatment is {arms[1]!r}, expected another arm than the control, or another metric"
         )
-    return dataclasses.replace(
-        rule, control=arms[0], treatment=arms[1], comparison=comparison, metric=metric, n=rule.n or entry.n
+    control, treatment = arms
+    return rule.model_copy(
+        update={
+            "control": control,
+            "treatment": treatment,
+            "comparison": comparison,
+            "metric": metric,
+            "n": rule.n or entry.n,
+        }
     )
-
-
-def _mapping(data: Any, where: str) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise LeandnnError(f"{where} is a {type(data).__name__}, expected a mapping")
-    return data
-
-
-def _check_keys(data: dict[str, Any], expected: tuple[str, ...], where: str) -> None:
-    for key in data:
-        if key not in expected:
-            raise LeandnnError(f"{where}.{key} is unknown, expected one of {', '.join(expected)}")
-    for key in expected:
-        if key not in data:
-            raise LeandnnError(f"{where}.{key} is missing, expected {' and '.join(expected)}")
 
 
 def _check_choice(value: Any, choices: Iterable[str], where: str) -> None:

@@ -134,11 +134,12 @@ def _notebook(arguments: argparse.Namespace) -> int:
 
 
 def _claims(arguments: argparse.Namespace) -> int:
-    from leandnn.claims import evidence, verdicts
+    from leandnn.claims import measured, verdicts
     from leandnn.report import render
 
-    results = verdicts.compute(paths.ROOT)
-    for problem in evidence.problems(paths.ROOT):
+    found = measured.read(paths.ROOT)
+    results = verdicts.compute(paths.ROOT, found)
+    for problem in found.problems:
         print(f"leandnn: warning: {problem}", file=sys.stderr)
     if arguments.write:
         from leandnn.report import readme

@@ -37,14 +37,21 @@ def cpu_model() -> str:
 
 
 @functools.cache
-def cpu_generation() -> str:
-    """ "family 25, model 17": what tells apart processors that the system calls alike; empty where it is silent."""
+def _generation() -> tuple[str, ...]:
+    """Family and model number of the processor; empty where the system is silent."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        return ""
+        return ()
     found = dict(re.findall(r"^(cpu family|model)\s*:\s*(\d+)$", text, re.MULTILINE))
-    return f"family {found['cpu family']}, model {found['model']}" if len(found) == 2 else ""
+    return (found["cpu family"], found["model"]) if len(found) == 2 else ()
+
+
+def cpu_generation() -> str:
+    """ "family 25, model 17": what tells apart processors that the system calls alike; empty where it is silent."""
+    return ", ".join(
+        f"{word} {number}" for word, number in zip(("family", "model"), _generation(), strict=False)
+    )
 
 
 def cores() -> int:
@@ -107,16 +114,21 @@ def caches() -> dict[str, str]:
 
 
 def name(device: str = "cpu") -> str:
-    """A short name for `reference/<machine>/`: of the GPU for a cuda device, else of the CPU and core count."""
+    """A short name for `reference/<machine>/`: of the GPU for a cuda device, else of the CPU and core count.
+
+    The system may call two processors alike, so the CPU's name carries its family and model number, where
+    they are known: "amd-epyc-f25m17-2c-avx512".
+    """
     if device.startswith("cuda"):
         names = gpu_names()
         label = names[0] if names else "cuda"
     else:
-        label = f"{cpu_model()} {cores()}c"
+        generation = "".join(letter + number for letter, number in zip("fm", _generation(), strict=False))
+        label = f"{cpu_model()} {generation} {cores()}c"
         if "avx512f" in instruction_sets():
             label += " avx512"
     label = re.sub(r"\((r|tm)\)|\bcpu\b|@.*?ghz|\bprocessor\b|\bwith\b.*graphics", " ", label.lower())
-    return re.sub(r"[^a-z0-9]+", "-", label).strip("-")
+    return "-".join(dict.fromkeys(re.findall(r"[a-z0-9]+", label)))
 
 
 def versions() -> dict[str, str]:

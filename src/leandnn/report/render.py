@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from leandnn.claims.evidence import LAPTOP
-from leandnn.claims.verdicts import BETTER, NOT_COUNTED, NOT_MEASURED, REPRODUCED, STALE, Result, table
+from leandnn.claims import table
+from leandnn.claims.verdicts import Result
 from leandnn.errors import LeandnnError
 
 WIDTH = 100
@@ -18,70 +18,59 @@ LEGEND = "More is better; pp: percentage points; [ ]: 90 % interval (for a confi
 def text(results: Sequence[Result]) -> str:
     """The table for a terminal of 100 columns, claims grouped by paper; ends with a newline.
 
-    Per claim its statement, cut to the width, below a line for each scale: verdict, estimate with the
-    interval that it rests on (see claims.py), number of pairs, and why where the claim is not shown.
+    Per claim its statement, a line for each scale that measured it (else the laptop's) with verdict, effect, interval
+    and number of pairs, below it what they were measured on, and what is wrong with the evidence.
     """
-    rows = table(results)
+    rows = table.rows(results)
     if not rows:
         return "claims.yaml holds no claims.\n"
-    # A claim's first line is the laptop's; scales of other machines follow in the same two columns, where
-    # something was measured.
-    names = {
-        id(row): f"{row['claim']:<27}{row['scale']}" if row["scale"] == LAPTOP else f"  {row['scale']}"
-        for row in rows
-    }
-    widths = {column: max(len(row[column]) for row in rows) for column in ("verdict", "estimate")}
-    widths["name"] = max(len(name) for name in names.values())
+    widths = {column: max(len(row[column]) for row in rows) for column in ("scale", "verdict", "estimate")}
     lines: list[str] = []
     for paper, of_paper in groupby(rows, key=lambda row: row["paper"]):
-        lines += ["", _cut(paper, 0)]
+        lines += ["", *_wrapped(paper, 0)]
         for _, of_claim in groupby(of_paper, key=lambda row: row["claim"]):
-            first, *further = of_claim
-            for row in (first, *(row for row in further if row["verdict"] != NOT_MEASURED)):
-                name, verdict = names[id(row)].ljust(widths["name"]), row["verdict"].ljust(widths["verdict"])
-                estimate = row["estimate"].ljust(widths["estimate"])
-                lines.append(f"  {name}  {verdict}  {estimate}  n = {row['n']}")
-                lines += textwrap.wrap(
-                    _why(row),
-                    WIDTH,
-                    initial_indent=" " * 6,
-                    subsequent_indent=" " * 6,
-                    break_on_hyphens=False,
+            found = list(of_claim)
+            lines += _wrapped(f"{found[0]['claim']}: {found[0]['statement']}", 2)
+            for row in _shown(found):
+                cells = [row[column].ljust(width) for column, width in widths.items()]
+                lines.append(
+                    "    " + "  ".join([*cells, f"n = {row['n']}" if row["estimate"] else ""]).rstrip()
                 )
-            lines.append(_cut(first["statement"], 4))
+                lines += _wrapped(row["about"], 6)
+            lines += _wrapped(found[0]["caveat"] and f"But: {found[0]['caveat']}", 4)
     if any(row["estimate"] for row in rows):
         lines += ["", LEGEND]
     return "\n".join(lines[1:]) + "\n"
 
 
-def _cut(line: str, indent: int) -> str:
-    return " " * indent + textwrap.shorten(line, WIDTH - indent, placeholder=" …")
+def _shown(rows: Sequence[Mapping[str, str]]) -> Sequence[Mapping[str, str]]:
+    """The rows of a claim that have numbers; the first, which says why not, where none has."""
+    return [row for row in rows if row["estimate"]] or rows[:1]
+
+
+def _wrapped(line: str, indent: int) -> list[str]:
+    return textwrap.wrap(
+        line, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent, break_on_hyphens=False
+    )
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The table as GitHub Markdown: claim, statement, published value, and a column per scale."""
-    scales = list(dict.fromkeys(scale for result in results for scale in result.verdicts))
-    by_claim: dict[str, dict[str, dict[str, str]]] = {}
-    for row in table(results):
-        by_claim.setdefault(row["claim"], {})[row["scale"]] = row
-    lines = [_row(["claim", "what it says", "published", *scales]), _row(["---"] * (3 + len(scales)))]
-    for claim, found in by_claim.items():
-        row = next(iter(found.values()))
-        cells = [_cell(found[scale]) if scale in found else "" for scale in scales]
-        lines.append(_row([f"`{claim}`", row["statement"], row["published"], *cells]))
+    """The table as GitHub Markdown: claim, published value, and what was found, a line for each scale that did."""
+    lines = [_row(["claim", "published", "found here"]), _row(["---"] * 3)]
+    for _, of_claim in groupby(table.rows(results), key=lambda row: row["claim"]):
+        rows = list(of_claim)
+        first, found = rows[0], [_cell(row) for row in _shown(rows)]
+        found += [f"*But:* {first['caveat']}"] if first["caveat"] else []
+        lines.append(
+            _row([f"`{first['claim']}`<br>{first['statement']}", first["published"], "<br>".join(found)])
+        )
     return "\n".join(lines) + "\n"
 
 
 def _cell(row: Mapping[str, str]) -> str:
-    text = f"**{row['verdict']}** {row['estimate']}, n = {row['n']}" if row["estimate"] else row["verdict"]
-    return f"{text} ({why})" if (why := _why(row)) else text
-
-
-def _why(row: Mapping[str, str]) -> str:
-    """The detail where a reader must ask for it: evidence that does not show the claim, or does not count."""
-    measured = row["verdict"] != NOT_MEASURED or NOT_COUNTED in row["detail"]
-    shown = row["verdict"] in (REPRODUCED, BETTER) and f"({STALE}: " not in row["detail"]
-    return row["detail"] if measured and not shown else ""
+    """What one scale found: verdict, effect, n, scale, and what they were measured on."""
+    effect = f" {row['estimate']}, n = {row['n']}, `{row['scale']}`" if row["estimate"] else ""
+    return f"**{row['verdict']}**{effect}" + (f" ({row['about']})" if row["about"] else "")
 
 
 def _row(cells: Sequence[str]) -> str:

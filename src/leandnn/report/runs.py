@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from leandnn.errors import LeandnnError
-from leandnn.studies import records
+from leandnn.studies import records, standing
 
 
 def load(folder: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -39,7 +39,7 @@ def load_records(root: Path, study: str, profile: str) -> tuple[pd.DataFrame, pd
     by_seed: dict[int, list[Any]] = {}
     for path in sorted((root / "reference").glob(f"*/{study}.json")):
         own: dict[int, list[Any]] = {}
-        for entry in records.read(path)[0]["runs"].values():
+        for entry in standing.counting(records.read(path)[0]["runs"]):
             if entry["profile"] == profile:
                 own.setdefault(entry["seed"], []).append(entry)
         by_seed |= {seed: made for seed, made in own.items() if len(made) > len(by_seed.get(seed, ()))}
@@ -49,10 +49,10 @@ def load_records(root: Path, study: str, profile: str) -> tuple[pd.DataFrame, pd
 
 
 def failures(root: Path, study: str, profile: str) -> list[str]:
-    """A sentence for each of its runs that ended with an error, of all machines: arm, seed and the error."""
+    """A sentence for each run that ended with an error and not well since, of all machines: arm, seed, error."""
     found = []
     for path in sorted((root / "reference").glob(f"*/{study}.json")):
-        for entry in records.read(path)[0]["failed"].values():
+        for entry in records.unfinished(records.read(path)[0]):
             if entry["profile"] == profile:
                 found.append(f"{entry['arm']}, seed {entry['seed']}: {entry['why']}")
     return list(dict.fromkeys(found))

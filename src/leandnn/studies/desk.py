@@ -122,7 +122,7 @@ def run_studies(
             needed = seconds.get(items[job.title].run.study, 0.0)
             return time.monotonic() + needed <= deadline
 
-        def add(item: _Pending, content: Mapping[str, Any], *, failed: bool = False) -> None:
+        def add(item: _Pending, content: Mapping[str, Any], part: str = "runs") -> None:
             made = {
                 "profile": profile.name,
                 "paper": item.comparison.paper,
@@ -134,10 +134,10 @@ def run_studies(
                 "versions": card.versions(),
                 "commit": made_by,
             }
-            records.append(item.path, item.run.study, machine, made, failed=failed)
+            records.append(item.path, item.run.study, machine, made, part)
 
         def on_failed(job: Job, why: str) -> None:
-            add(items[job.title], {"why": why}, failed=True)
+            add(items[job.title], {"why": why}, "failed")
 
         done = 0
 

@@ -7,7 +7,7 @@ docstrings, annotations, formatting, and what it does not reach are no part of i
 the digest, in the run.
 
 `write` fills build/digests/, on which the stages of dvc.yaml depend instead of on files of source. Records say what
-they are of by the digest of their arm: see `standing`.
+they are of by the digest of their arm (standing.py).
 """
 
 from __future__ import annotations
@@ -146,21 +146,6 @@ def of(comparison: Comparison, reader: Reader | None = None) -> dict[str, str]:
     """The digest of every arm, by name: of those proved equal, the first."""
     reader = reader or Reader()
     return {arm: proofs.canonical(reader.arm(comparison, arm).digest) for arm in comparison.arms}
-
-
-def standing(entry: Mapping[str, Any]) -> str:
-    """What a record's code is to today's: "identical code", "proved equal", "different since 1a2b3c4d" (its commit).
-
-    "before digests, commit 1a2b3c4d" for a record that was made before behaviour had digests.
-    """
-    commit = str(entry["commit"])[:8]
-    if "behaviour" not in entry:
-        return f"before digests, commit {commit}"
-    own, now = str(entry["behaviour"]), today().get(f"{entry['paper']}-{entry['comparison']}/{entry['arm']}")
-    if own == now:
-        return "identical code"
-    equal = now is not None and proofs.canonical(own) == proofs.canonical(now)
-    return "proved equal" if equal else f"different since {commit}"
 
 
 @functools.cache

@@ -1,15 +1,20 @@
 """Result files of studies run outside the pipeline: reference/<machine>/<paper>-<comparison>.json.
 
-One file per study and machine: {"format": 1, "study", "machine": card, "runs": {"<profile>/<run>": record}}.
-A record says what the run's result depends on (budget, code, data, threads, device, versions, commit) and
-carries a digest of itself, so that an edit by hand is seen. "failed" holds, under the same names, runs that ended
-with an error: what they depend on, and the error's sentence ("why"). Nothing here needs torch.
+One file per study and machine: {"format": 2, "study", "machine": card, "runs": [record, …], "failed": [record, …]}.
+A record says what the run's result depends on (budget, behaviour of its code, data, threads, device, versions,
+commit) and carries a digest of itself, so that an edit by hand is seen. Records are added and never changed or
+removed: one of the same run, made by other code, stands beside the old one. "failed" holds runs that ended with an
+error: what they depend on, and the error's sentence ("why").
+
+Files of format 1, whose parts are objects by run and whose records name source files and a digest of their bytes
+("code_of", "code") instead of "behaviour", are read for ever. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +22,42 @@ from leandnn.errors import LeandnnError
 from leandnn.files import write_json
 from leandnn.paths import relative
 
-FORMAT = 1
-KEYS = (
-    "profile", "paper", "comparison", "arm", "seed", "budget", "threads", "device", "settings", "metrics",
-    "best", "history", "parameters", "steps", "failure", "weights_sha256", "seconds", "peak_mib", "code",
-    "code_of", "data", "versions", "commit",
+FORMAT = 2
+PARTS = ("runs", "failed")
+MADE_OF = (
+    "profile", "paper", "comparison", "arm", "seed", "budget", "threads", "device", "versions", "commit",
 )  # fmt: skip
-FAILED_KEYS = (
-    "profile", "paper", "comparison", "arm", "seed", "budget", "threads", "device", "code", "code_of", "data",
-    "versions", "commit", "why",
-)  # fmt: skip
+KEYS = {
+    "runs": (
+        *MADE_OF, "settings", "metrics", "best", "history", "parameters", "steps", "failure", "weights_sha256",
+        "seconds", "peak_mib",
+    ),
+    "failed": (*MADE_OF, "why"),
+}  # fmt: skip
 
 
-def digest(record: dict[str, Any]) -> str:
+def name(record: Mapping[str, Any]) -> str:
+    """E.g. "desk/bf16-s0": the run within its study."""
+    return f"{record['profile']}/{record['arm']}-s{record['seed']}"
+
+
+def digest(record: Mapping[str, Any]) -> str:
     """SHA-256 over a record's canonical JSON, its own `sha256` left out."""
     content = {key: value for key, value in record.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def signed(record: dict[str, Any]) -> dict[str, Any]:
+def signed(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record with its digest."""
     return {**record, "sha256": digest(record)}
 
 
-def problem(record: Any, keys: tuple[str, ...] = KEYS) -> str | None:
-    """Why a record cannot be trusted, in words, or None."""
+def problem(record: Any, part: str = "runs") -> str | None:
+    """Why a record of "runs" or "failed" cannot be trusted, in words, or None."""
     if not isinstance(record, dict):
         return f"it is a {type(record).__name__}, expected an object"
-    if missing := [key for key in (*keys, "sha256") if key not in record]:
+    made_by = ("code", "code_of", "data") if "code" in record else ("behaviour", "inputs", "torch")
+    if missing := [key for key in (*KEYS[part], *made_by, "sha256") if key not in record]:
         return f"it lacks {', '.join(missing)}"
     if (found := digest(record)) != record["sha256"]:
         return f"its SHA-256 is {found[:12]}…, expected {str(record['sha256'])[:12]}… (edited by hand?)"
@@ -52,55 +65,78 @@ def problem(record: Any, keys: tuple[str, ...] = KEYS) -> str | None:
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """A study's file, and a sentence for each record that is refused (it is left out).
+    """A study's file in format 2, and a sentence for each record that is refused (it is left out).
 
     LeandnnError where the file as a whole cannot be used: half-written, NaN, another format.
     """
-    name = relative(path)
+    where = relative(path)
+    document = _load(path, where)
+    problems: list[str] = []
+    kept: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
+    for part in PARTS:
+        for title, record in _entries(document, part, where):
+            if (why := problem(record, part)) is None:
+                kept[part].append(record)
+            else:
+                problems.append(f"{where}: run {title} is refused, {why}")
+    return {**document, "format": FORMAT, **kept}, problems
 
+
+def _load(path: Path, where: str) -> dict[str, Any]:
     def refuse(constant: str) -> float:
-        raise LeandnnError(f"{name} holds {constant}, expected finite numbers only")
+        raise LeandnnError(f"{where} holds {constant}, expected finite numbers only")
 
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except OSError as error:
-        raise LeandnnError(f"cannot read {name}: {error.strerror}") from error
+        raise LeandnnError(f"cannot read {where}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise LeandnnError(f"{name} is not whole JSON ({error}); restore it or delete it") from error
+        raise LeandnnError(f"{where} is not whole JSON ({error}); restore it or delete it") from error
     found = document.get("format") if isinstance(document, dict) else None
-    if found != FORMAT:
-        raise LeandnnError(f"{name} has format {found!r}, expected {FORMAT}")
+    if found not in (1, FORMAT):
+        raise LeandnnError(f"{where} has format {found!r}, expected 1 or {FORMAT}")
     if "runs" not in document:
-        raise LeandnnError(f"{name} has no runs, expected an object of them")
-    problems: list[str] = []
-    kept: dict[str, dict[str, Any]] = {"runs": {}, "failed": {}}
-    for part, keys in (("runs", KEYS), ("failed", FAILED_KEYS)):
-        found = document.get(part, {})
-        if not isinstance(found, dict):
-            raise LeandnnError(f"{name} has {type(found).__name__} as {part}, expected an object")
-        for key, record in found.items():
-            if (why := problem(record, keys)) is None:
-                kept[part][key] = record
-            else:
-                problems.append(f"{name}: run {key} is refused, {why}")
-    return {**document, **kept}, problems
+        raise LeandnnError(f"{where} has no runs, expected {'an object' if found == 1 else 'a list'} of them")
+    return dict(document)
 
 
-def merge(
-    path: Path, study: str, card: dict[str, Any], key: str, record: dict[str, Any], *, part: str = "runs"
-) -> None:
-    """Add or replace one run in a study's file, atomically; the caller holds the study's lock.
+def _entries(document: dict[str, Any], part: str, where: str) -> Iterator[tuple[str, Any]]:
+    """Records of one part, each with what to call it in a message."""
+    kind, word = (dict, "an object") if document["format"] == 1 else (list, "a list")
+    found = document.get(part, kind())
+    if not isinstance(found, kind):
+        raise LeandnnError(f"{where} has {type(found).__name__} as {part}, expected {word}")
+    if isinstance(found, dict):
+        yield from found.items()
+        return
+    for number, record in enumerate(found):
+        known = isinstance(record, dict) and {"profile", "arm", "seed"} <= record.keys()
+        yield (name(record) if known else str(number)), record
 
-    - part: "runs", or "failed" for one that ended with an error; an older result stays beside it.
+
+def append(path: Path, study: str, card: dict[str, Any], record: dict[str, Any], part: str = "runs") -> None:
+    """Add a record to a study's file, atomically; the caller holds the study's lock.
+
+    - card: of the machine, written with the first record.
+    - part: "runs", or "failed" for a run that ended with an error.
+
+    LeandnnError for a file with a record that is refused: nothing is written over what a person must look at.
     """
-    document: dict[str, Any] = {"runs": {}, "failed": {}}
+    document: dict[str, Any] = {"machine": card, **{part: [] for part in PARTS}}
     if path.exists():
         document, problems = read(path)
         if problems:
             raise LeandnnError(f"{problems[0]}; restore or delete it before anything is added")
-    parts = {name: dict(document[name]) for name in ("runs", "failed")}
-    parts["failed"].pop(key, None)
-    parts[part][key] = signed(record)
-    if not parts["failed"]:
-        del parts["failed"]
-    write_json(path, {"format": FORMAT, "study": study, "machine": card, **parts})
+    document[part].append(signed(record))
+    write_json(path, {**document, "format": FORMAT, "study": study})
+
+
+def unfinished(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The "failed" records of a file whose run has not ended well since, with the same code, budget and data."""
+
+    def made(record: Mapping[str, Any]) -> str:
+        by = [record.get(key) for key in ("behaviour", "code", "budget", "threads", "device", "data")]
+        return json.dumps([name(record), *by], sort_keys=True)
+
+    done = {made(record) for record in document["runs"]}
+    return [record for record in document["failed"] if made(record) not in done]

@@ -1,6 +1,6 @@
 """The claims of the site, as MyST Markdown: the landing page's table, and the page with a section per claim.
 
-Everything comes from claims.compute(); no number is written by hand. What claims.yaml says is escaped, so
+Everything comes from verdicts.compute(); no number is written by hand. What claims.yaml says is escaped, so
 that a star or a bracket in a claim stays what it is.
 """
 
@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from leandnn.claims import verdicts
+from leandnn.claims import table
 from leandnn.claims.claimfile import Difference, Equivalence, Ratio, Rule
-from leandnn.claims.verdicts import NOT_MEASURED, WORDS, Result, quantity
+from leandnn.claims.verdicts import Result
+from leandnn.claims.words import WORDS, quantity
 from leandnn.report import render
 
 _SOURCE = re.compile(r"\s*\[([PC])(-figure)?: ([^\];]+)(?:; ([^\]\s]+))?\]")
@@ -24,7 +25,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|$~^=:!&-])")
 
 def claims_table(results: Sequence[Result]) -> str:
     """The landing page's table: claims by paper, each with its verdicts at the scales that measured it."""
-    rows = verdicts.table(results)
+    rows = table.rows(results)
     scales = list(dict.fromkeys(row["scale"] for row in rows))
     body = []
     for paper, of_paper in groupby(rows, key=lambda row: row["paper"]):
@@ -32,15 +33,21 @@ def claims_table(results: Sequence[Result]) -> str:
         for claim, of_claim in groupby(of_paper, key=lambda row: row["claim"]):
             entries = list(of_claim)
             first = entries[0]
-            measured = [row for row in entries if row["verdict"] != NOT_MEASURED]
-            blocks = [f'<div class="measurement">{_measurement(row)}</div>' for row in measured]
+            measured = [row for row in entries if row["estimate"]]
+            blocks = [
+                f'<div class="measurement">{_measurement(row)}<br>{html.escape(row["about"])}</div>'
+                for row in measured
+            ]
+            blocks += (
+                [f'<div class="caveat">But: {html.escape(first["caveat"])}</div>'] if first["caveat"] else []
+            )
             value, _ = published(first["published"])
             link = f'<a href="claims.html#{_anchor(claim)}"><code>{html.escape(claim)}</code></a>'
             body.append(
                 f'<tr data-claim="{html.escape(claim)}"><td class="what">{link}<br>'
                 f"{html.escape(first['statement'])}</td>"
                 f'<td class="published"><span class="label">paper: </span>{html.escape(value)}</td>'
-                f'<td class="found">{"".join(blocks) or _chip(NOT_MEASURED)}</td></tr>'
+                f'<td class="found">{"".join(blocks) or _chip(first["verdict"])}</td></tr>'
             )
     head = "".join(f'<th scope="col">{text}</th>' for text in ("claim", "published", "measured here"))
     lines = [
@@ -83,8 +90,8 @@ def claims_page(results: Sequence[Result]) -> str:
     lines = [
         "# Claims",
         "",
-        "Each claim with the rule by which it is judged. Rules, margins and n were committed before the runs",
-        "that they judge; [How a verdict is reached](method.md) says what the words mean.",
+        "Each claim with the rule by which runs of a plan would judge it. No plan exists yet, so what was measured is",
+        "exploratory; [How a verdict is reached](method.md) says what the words mean.",
     ]
     for _, of_paper in groupby(results, key=lambda result: result.claim.paper):
         group = list(of_paper)
@@ -115,6 +122,7 @@ def _claim_section(result: Result) -> list[str]:
         "**Rule**" if len(claim.rules) == 1 else "**Rules**, all of them",
         *(f": {_rule_in_words(rule)}" for rule in claim.rules),
         "",
+        *(["**But**", f": {plain(claim.caveat)}", ""] if claim.caveat else []),
         "**Why this rule and n**",
         f": {plain(claim.reason)}",
         "",
@@ -136,16 +144,14 @@ def _claim_section(result: Result) -> list[str]:
 
 def _verdicts(result: Result) -> list[str]:
     """One entry per scale; scales that measured nothing for the same reason share one."""
-    rows = verdicts.table([result])
-    lines = ["**Verdict**"] if len(rows) == 1 else ["**Verdicts**"]
-    for row in rows:
-        if row["verdict"] != NOT_MEASURED:
-            lines.append(f": {_measurement(row)}<br>{plain(row['detail'])}")
-    unmeasured = [row for row in rows if row["verdict"] == NOT_MEASURED]
-    for detail in dict.fromkeys(row["detail"] for row in unmeasured):
-        scales = ", ".join(row["scale"] for row in unmeasured if row["detail"] == detail)
+    rows = table.rows([result])
+    lines = ["**Found**"]
+    lines += [f": {_measurement(row)}<br>{plain(row['about'])}" for row in rows if row["estimate"]]
+    unmeasured = [row for row in rows if not row["estimate"]]
+    for verdict, about in dict.fromkeys((row["verdict"], row["about"]) for row in unmeasured):
+        scales = ", ".join(row["scale"] for row in unmeasured if row["about"] == about)
         scale = f'<span class="scale">{html.escape(scales)}</span>'
-        lines.append(f": {_chip(NOT_MEASURED)} {scale}<br>{plain(detail)}")
+        lines.append(f": {_chip(verdict)} {scale}<br>{plain(about)}")
     return lines
 
 
