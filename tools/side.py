@@ -8,12 +8,14 @@ the other's code. It says nothing of the package but what these lines do:
 - budget: None for a miniature, made here. state: where a checkpoint goes, or None.
 - lines: file below the package → line numbers; RESULT says which of them were executed.
 - RESULT: {"outcome": {"weights_sha256", "metrics", "history", "failure"}, "executed": {file: lines},
-  "functions": ["module:qualified name", …]}; executed and functions only where "lines" is no None.
+  "functions": ["file:qualified name", …]}; executed and functions (those called in training) only where "lines" is
+  no None.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import sys
 import threading
@@ -48,7 +50,8 @@ class Watch:
         name = frame.f_code.co_filename
         if not name.startswith(self.package):
             return None
-        self.functions.add(f"{name.removeprefix(self.package)}:{frame.f_code.co_qualname}")
+        if frame.f_code.co_flags & inspect.CO_NEWLOCALS:  # no module or class while it is made
+            self.functions.add(f"{name.removeprefix(self.package)}:{frame.f_code.co_qualname}")
         if name not in self.wanted:
             return None
         return self.line
@@ -80,6 +83,10 @@ def main(request_path: Path, result_path: Path) -> None:
     from leandnn.studies import outcome, registry, runs
 
     comparison = registry.find(request["study"])
+    if watch is not None:
+        import leandnn.train.loop  # noqa: F401 - what is called while modules are imported is no part of the run
+
+        watch.functions.clear()
     budget = request["budget"]
     if budget is None:
         names = {f.name for f in dataclasses.fields(comparison.budget)}
