@@ -85,86 +85,101 @@ def run_studies(
             "the compiled kernels are not installed here: the slower reference kernels serve instead",
             flush=True,
         )
-    machine = probe.card(device)
     with ExitStack() as stack:
-        pending: list[_Pending] = []
-        seconds: dict[str, float] = {}  # longest run seen, by study
         for comparison in comparisons:
             stack.enter_context(
                 locked(f"study-{comparison.study}", f"the study {comparison.study} is being run")
             )
-            path = folder / f"{comparison.study}.json"
-            known = records.read(path)[0]["runs"] if path.exists() else []
-            found = profile.budget(comparison, said)
-            if found is None:
-                continue
-            budget, seeds = found
-            wanted = runs.of(
-                comparison,
-                budget,
-                seeds,
-                threads=profile.threads,
-                device=device,
-                behaviours=digests.of(comparison),
-                inputs=runs.inputs(comparison),
-            )
-            for at, run in enumerate(wanted):
-                made = [record for record in known if _is_of(record, run, profile.name)]
-                if made:
-                    longest = max(record["seconds"] for record in made)
-                    seconds[run.study] = max(seconds.get(run.study, 0.0), longest)
-                else:
-                    pending.append(_Pending(run, comparison, path, at // len(comparison.arms)))
-        pending.sort(key=lambda item: item.pair)  # stable: whole pairs, every study in turn
-        items = {item.run.title: item for item in pending}
-
-        def may_start(job: Job) -> bool:
-            needed = seconds.get(items[job.title].run.study, 0.0)
-            return time.monotonic() + needed <= deadline
-
-        def add(item: _Pending, content: Mapping[str, Any], part: str = "runs") -> None:
-            made = {
-                "profile": profile.name,
-                "paper": item.comparison.paper,
-                "comparison": item.comparison.name,
-                "arm": item.run.arm,
-                "seed": item.run.seed,
-                **item.run.facts,
-                **content,
-                "versions": card.versions(),
-                "commit": made_by,
-            }
-            records.append(item.path, item.run.study, machine, made, part)
-
-        def on_failed(job: Job, why: str) -> None:
-            add(items[job.title], {"why": why}, "failed")
-
-        done = 0
-
-        def on_done(job: Job) -> None:
-            nonlocal done
-            item = items[job.title]
-            result = item.run.result()
-            if result is None:
-                raise LeandnnError(f"{job.title} ended without a result, expected {item.run.done.name}")
-            cost = {key: result["cost"][key] for key in ("seconds", "peak_mib")}
-            add(item, {**result["metrics"], "history": result["history"], **cost})
-            seconds[item.run.study] = max(seconds.get(item.run.study, 0.0), cost["seconds"])
-            done += 1
-            print(f"{job.title}: written to {paths.relative(item.path)}", flush=True)
-
+        desk = _Desk(profile, device, deadline, made_by)
+        for comparison in comparisons:
+            desk.look(comparison, folder / f"{comparison.study}.json", said)
         if workers is None:
             workers = max(1, card.cores() // profile.threads) if device == "cpu" else 1
         run_jobs(
-            [Job(item.run.title, worker.command(item.run)) for item in pending],
+            desk.jobs(),
             workers,
             profile.threads,
-            may_start=may_start,
-            on_done=on_done,
+            may_start=desk.may_start,
+            on_done=desk.done,
             stop_at=deadline,
-            on_failed=on_failed,
+            on_failed=desk.failed,
         )
-        return len(pending) - done
+        return len(desk.pending)
+
+
+class _Desk:
+    """What is to be trained by a deadline, and the records that are made of it."""
+
+    def __init__(self, profile: Profile, device: str, deadline: float, made_by: str) -> None:
+        self.profile, self.device, self.deadline, self.made_by = profile, device, deadline, made_by
+        self.machine = probe.card(device)
+        self.reader = digests.Reader()
+        self.pending: dict[str, _Pending] = {}  # by title
+        self.seconds: dict[str, float] = {}  # of the longest run seen, by study
+
+    def look(self, comparison: Comparison, path: Path, said: Mapping[str, Any] | None) -> None:
+        """Note which runs of a study have no record yet."""
+        known = records.read(path)[0]["runs"] if path.exists() else []
+        found = self.profile.budget(comparison, said)
+        if found is None:
+            return
+        wanted = runs.of(
+            comparison,
+            *found,
+            threads=self.profile.threads,
+            device=self.device,
+            behaviours=digests.of(comparison, self.reader),
+            inputs=runs.inputs(comparison),
+        )
+        for at, run in enumerate(wanted):
+            made = [record for record in known if _is_of(record, run, self.profile.name)]
+            for record in made:
+                self._took(run.study, record["seconds"])
+            if not made:
+                self.pending[run.title] = _Pending(run, comparison, path, at // len(comparison.arms))
+
+    def jobs(self) -> list[Job]:
+        """Whole pairs, every study in turn."""
+        ordered = sorted(self.pending.values(), key=lambda item: item.pair)  # stable
+        return [Job(item.run.title, worker.command(item.run)) for item in ordered]
+
+    def may_start(self, job: Job) -> bool:
+        """Whether a run of its kind has been seen to fit into the time that is left."""
+        needed = self.seconds.get(self.pending[job.title].run.study, 0.0)
+        return time.monotonic() + needed <= self.deadline
+
+    def done(self, job: Job) -> None:
+        """Add the record of a run that has ended well."""
+        item = self.pending[job.title]
+        result = item.run.result()
+        if result is None:
+            raise LeandnnError(f"{job.title} ended without a result, expected {item.run.done.name}")
+        cost = {key: result["cost"][key] for key in ("seconds", "peak_mib")}
+        self._add(item, {**result["metrics"], "history": result["history"], **cost})
+        self._took(item.run.study, cost["seconds"])
+        del self.pending[job.title]
+        print(f"{job.title}: written to {paths.relative(item.path)}", flush=True)
+
+    def failed(self, job: Job, why: str) -> None:
+        """Add the record of a run that has ended with an error."""
+        self._add(self.pending[job.title], {"why": why}, "failed")
+
+    def _took(self, study: str, seconds: float) -> None:
+        self.seconds[study] = max(self.seconds.get(study, 0.0), seconds)
+
+    def _add(self, item: _Pending, content: Mapping[str, Any], part: str = "runs") -> None:
+        made = {
+            "profile": self.profile.name,
+            "paper": item.comparison.paper,
+            "comparison": item.comparison.name,
+            "arm": item.run.arm,
+            "seed": item.run.seed,
+            **item.run.facts,
+            **content,
+            "versions": card.versions(),
+            "commit": self.made_by,
+        }
+        records.append(item.path, item.run.study, self.machine, made, part)
 
 
 def _is_of(record: Mapping[str, Any], run: runs.Run, profile: str) -> bool:
