@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from leandnn.autosparse import layers
-from leandnn.autosparse.flops import Macs, Step, dense_gradient, ledger
+from leandnn.autosparse.flops import Macs, StepDensities, dense_gradient, ledger
 from leandnn.train.task import Hook
 
 IMAGE = (3, 32, 32)
@@ -18,14 +18,14 @@ IMAGE = (3, 32, 32)
 class Sparsifying(Protocol):
     """A method whose costs can be counted."""
 
-    def step(self) -> Step:
+    def step(self) -> StepDensities:
         """Densities of the update just made."""
 
     def densities(self) -> Mapping[str, float]:
         """Share of non-zero weights now, by layer, of the layers that the method makes sparse."""
 
 
-class Record(Hook):
+class Accounting(Hook):
     """Counts a run's multiply-adds update by update; stands after the method's hook.
 
     - method: the hook of a sparse method; None for a dense net.
@@ -48,7 +48,7 @@ class Record(Hook):
         self.method, self.batch_size, self.input_shape = method, batch_size, input_shape
         self.forward_sum = self.gradient_sum = 0.0
         self.updates = 0
-        self.last: tuple[Step, Macs] | None = None
+        self.last: tuple[StepDensities, Macs] | None = None
 
     def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Count the model."""
@@ -57,7 +57,7 @@ class Record(Hook):
 
     def after_update(self, progress: float) -> None:
         """Add the update's multiply-adds."""
-        step = Step({}) if self.method is None else self.method.step()
+        step = StepDensities({}) if self.method is None else self.method.step()
         if (
             self.last is None or self.last[0] is not step
         ):  # methods return the same object while nothing changes

@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from leandnn import paths
-from leandnn.autosparse.accounting import Record
+from leandnn.autosparse.accounting import Accounting
 from leandnn.autosparse.hooks import Learned
 from leandnn.autosparse.method import Options
 from leandnn.data import imagenet
@@ -111,8 +111,10 @@ def recipe(arguments: argparse.Namespace, device: str) -> tuple[Settings, tuple[
         threads=arguments.threads,
         device=device,
     )
-    record = Record(learned, batch_size=arguments.batch, input_shape=(3, arguments.size, arguments.size))
-    return chosen, (record,) if learned is None else (learned, record)
+    accounting = Accounting(
+        learned, batch_size=arguments.batch, input_shape=(3, arguments.size, arguments.size)
+    )
+    return chosen, (accounting,) if learned is None else (learned, accounting)
 
 
 def run(arguments: argparse.Namespace, world: World) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from leandnn.autosparse import allocation
-from leandnn.autosparse.accounting import Record
+from leandnn.autosparse.accounting import Accounting
 from leandnn.autosparse.export import Hardened
 from leandnn.autosparse.hooks import Learned
 from leandnn.autosparse.masks import Mest, RigL
@@ -66,12 +66,12 @@ def hooks(arm: str, net: Net, sparsity: float, seed: int) -> Hooks:
     if arm == "gmp":
         return baselines.pruning(baselines.selection("unstructured", sparsity))
     if arm == "dense":
-        return (Record(None, batch_size=baselines.BATCH),)
+        return (Accounting(None, batch_size=baselines.BATCH),)
     makers = {**METHODS, **VARIANTS}
     if arm not in makers:
         raise ValueError(f"arm {arm!r} is unknown, expected one of dense, gmp, {', '.join(makers)}")
     method = makers[arm](net, sparsity, seed)
-    return method, Record(method, batch_size=baselines.BATCH)
+    return method, Accounting(method, batch_size=baselines.BATCH)
 
 
 def _learned(**changes: object) -> Callable[[Net, float, int], Learned]:
@@ -162,7 +162,7 @@ def _requested(arm: str, seed: int, budget: TrainBudget, threads: int, device: s
     else:
         chosen = options(VGG, float(rest) / 100)
     method = Learned(chosen)
-    found = (method, Record(method, batch_size=baselines.BATCH))
+    found = (method, Accounting(method, batch_size=baselines.BATCH))
     images = baselines.images(budget)
     return baselines.trial(seed, *images, epochs=budget.epochs, hooks=found, threads=threads, device=device)
 
