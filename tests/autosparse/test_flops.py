@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from leandnn.autosparse import AutoSparse, flops
-from leandnn.autosparse.flops import Macs, Step
+from leandnn.autosparse.flops import Macs, StepDensities
 from leandnn.autosparse.published import DENSE_MACS, STR_RESNET50_MACS, str_densities
 from leandnn.blocksparse import Pattern, convert
 from leandnn.models.mobilenet import mobilenet_v1
@@ -59,16 +59,16 @@ def test_each_product_has_its_own_density():
     ledger = flops.ledger(small(), (3, 8, 8))
     conv1, conv2, linear = (layer.macs for layer in ledger.layers)
     assert (conv1, conv2, linear) == (216 * 64, 576 * 64, 5120)
-    step = Step({"2": 0.25, "4": 0.5}, {"2": 0.75})
+    step = StepDensities({"2": 0.25, "4": 0.5}, {"2": 0.75})
     forward = conv1 + 0.25 * conv2 + 0.5 * linear
     assert ledger.step(step) == Macs(forward, forward, conv1 + 0.75 * conv2 + linear)
-    assert ledger.step(Step({"2": 0.25})).weight_gradient == ledger.forward_macs
-    assert ledger.step(Step({})).total == ledger.training_macs
+    assert ledger.step(StepDensities({"2": 0.25})).weight_gradient == ledger.forward_macs
+    assert ledger.step(StepDensities({})).total == ledger.training_macs
 
 
 def test_training_is_the_mean_over_its_steps():
     ledger = flops.ledger(small(), (3, 8, 8))
-    dense, thin = Step({}), Step({"2": 0.1}, {"2": 0.1})
+    dense, thin = StepDensities({}), StepDensities({"2": 0.1}, {"2": 0.1})
     mean = ledger.training([(dense, 1), (thin, 3)])
     assert mean.total == pytest.approx((ledger.step(dense).total + 3 * ledger.step(thin).total) / 4)
     with pytest.raises(ValueError, match="the training has 0 steps"):
@@ -77,10 +77,10 @@ def test_training_is_the_mean_over_its_steps():
 
 def test_rows_are_fractions_of_dense_and_end_with_the_total():
     ledger = flops.ledger(small(), (3, 8, 8))
-    rows = ledger.rows(Step({"2": 0.25}))
+    rows = ledger.rows(StepDensities({"2": 0.25}))
     assert [row["layer"] for row in rows] == ["0", "2", "4", "total"]
     assert (rows[1]["forward"], rows[1]["weight_gradient"], rows[1]["training"]) == (0.25, 1.0, 0.5)
-    total = ledger.step(Step({"2": 0.25}))
+    total = ledger.step(StepDensities({"2": 0.25}))
     assert rows[-1]["dense_macs"] == ledger.forward_macs
     assert rows[-1]["training"] == pytest.approx(total.total / ledger.training_macs)
 
@@ -109,7 +109,7 @@ def test_unknown_layers_are_refused_by_name():
     with pytest.raises(ValueError, match="no layer conv9"):
         ledger.forward({"conv9": 0.5})
     with pytest.raises(ValueError, match="no layer 1"):
-        ledger.step(Step({}, {"1": 0.5}))
+        ledger.step(StepDensities({}, {"1": 0.5}))
 
 
 def test_the_published_formulas():

@@ -41,7 +41,7 @@ def test_str_decays_its_thresholds_as_its_files_say(net: str, decay: float, init
 
 def test_dense_has_no_method_and_a_target_is_autosparses_alone():
     _, hooks = recipe("--arm", "dense")
-    assert [type(hook).__name__ for hook in hooks] == ["Record"]
+    assert [type(hook).__name__ for hook in hooks] == ["Accounting"]
     _, (learned, _) = recipe("--target", "0.8")
     assert learned.options.target == 0.8
     with pytest.raises(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from leandnn.autosparse import study
-from leandnn.autosparse.accounting import Record
+from leandnn.autosparse.accounting import Accounting
 from leandnn.blocksparse import baselines
 from leandnn.blocksparse.footprint import Footprint
 from leandnn.data import cifar
@@ -43,7 +43,7 @@ def test_the_other_nets_train_with_dense_ends(net: str):
 
 
 def test_a_dense_net_is_counted_as_the_shared_baselines_count_it():
-    ours, theirs = Record(None, batch_size=128), Footprint(batch_size=128)
+    ours, theirs = Accounting(None, batch_size=128), Footprint(batch_size=128)
     made = baselines.trial(0, TRAIN, TEST, epochs=1, hooks=(ours, theirs))
     train(made.task, made.settings, made.hooks)
     columns = ours.epoch_end(0), theirs.epoch_end(0)

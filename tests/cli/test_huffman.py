@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from leandnn.cli import huffman
 from leandnn.cli.main import main
-from leandnn.huffman import Plan, load
+from leandnn.huffman import BatchPlan, load
 from leandnn.huffman.images import read
 from leandnn.machine import libraries
 
@@ -61,7 +61,7 @@ def test_a_checkpoint_becomes_a_file_that_loads_alone(compressed: Path, net: nn.
         own.weight.data.copy_(kept)
     with torch.no_grad():
         torch.testing.assert_close(model(x), same(x))
-    assert [own.density for own in model.report()] == pytest.approx([0.5] * 26, abs=0.01)
+    assert [own.density for own in model.bits()] == pytest.approx([0.5] * 26, abs=0.01)
 
 
 def test_a_pth_file_and_settings_by_layer(net: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -227,7 +227,7 @@ def test_inspect_shows_sections_and_layers(compressed: Path, capsys: pytest.Capt
     assert shown.out.startswith(f"m.lhuf: {compressed.stat().st_size} bytes, version 1, leandnn ")
     assert re.findall(r"^\d+ +([A-Z]+) ", shown.out, re.M) == ["META", "TENSORS"] + 26 * ["CODED"]
     assert len(re.findall(r" right$", shown.out, re.M)) == 28
-    for own in load(compressed).report():
+    for own in load(compressed).bits():
         assert re.search(rf"^{own.name} +{own.rows}×{own.columns} .* {own.total_bits // 8} ", shown.out, re.M)
 
 
@@ -277,7 +277,7 @@ def test_a_plan_is_made_kept_and_run(compressed: Path, tmp_path: Path, capsys: p
     kept = tmp_path / "plan.json"
     assert main([*common, "--memory", "500MB", "--latency", "100", "--json", str(kept)]) == 0
     shown = capsys.readouterr().out
-    plan = Plan.from_json(json.loads(kept.read_text()))
+    plan = BatchPlan.from_json(json.loads(kept.read_text()))
     assert re.findall(r"^(\S+) +(\d+)$", shown, re.M) == [
         (name, str(size)) for name, size in zip(plan.units, plan.batches, strict=True)
     ]

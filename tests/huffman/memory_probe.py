@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from leandnn.bench.huffman import peers as huffman_peers
-from leandnn.huffman import Costs, Plan, compress, load, plan, score
+from leandnn.huffman import BatchPlan, Costs, compress, load, plan, score
 from leandnn.machine import memory
 
 SHAPE = (3, 96, 96)
@@ -40,7 +40,7 @@ def images(count: int) -> Iterator[Tensor]:
         yield torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
 
 
-def grown(path: Path, own: Plan, decoder: str) -> int:
+def grown(path: Path, own: BatchPlan, decoder: str) -> int:
     def once() -> None:
         model = load(path)
         assert sum(1 for _ in own.run(model, images(35), DECODERS[decoder])) == 35
@@ -58,7 +58,7 @@ def main(decoder: str) -> None:
         costs = Costs.measure(model, SHAPE, SIZES, 1, decoder=DECODERS[decoder])
         del model
         chosen = [(1,) * 5, (4,) * 5, (16,) * 5, (1, 2, 4, 16, 16), (16, 8, 4, 2, 1), (2, 8, 8, 4, 16)]
-        plans = [score(Plan(costs.units, batches, 1.0, 1.0, 1), costs) for batches in chosen]
+        plans = [score(BatchPlan(costs.units, batches, 1.0, 1.0, 1), costs) for batches in chosen]
         plans.append(plan(None, costs=costs, memory=(plans[1].memory_nbytes + plans[2].memory_nbytes) // 2))
         rows = [
             {"batches": own.batches, "said": own.memory_nbytes, "measured": grown(path, own, decoder)}

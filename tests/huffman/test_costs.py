@@ -81,7 +81,7 @@ SLACK = 1 << 20  # bytes: the system adds up pages processor by processor, and s
 LINEAR = """
 import torch
 from torch import nn
-from leandnn import memory
+from leandnn.machine import memory
 from leandnn.huffman import compress
 
 memory.return_freed()
@@ -96,7 +96,7 @@ for batch in (1, 64, 256):
 """
 GROWTH = """
 import torch
-from leandnn import memory
+from leandnn.machine import memory
 
 def call():
     passing = torch.ones(8 << 20, dtype=torch.uint8)

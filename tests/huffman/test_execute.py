@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from leandnn.bench.huffman import peers as huffman_peers
 from leandnn.bench.huffman import plans as huffman_plans
 from leandnn.errors import LeandnnError
-from leandnn.huffman import Compressed, Plan, compress, load
+from leandnn.huffman import BatchPlan, Compressed, compress, load
 from leandnn.huffman.chain import units
 from leandnn.huffman.decoders import Decoder
 
@@ -52,8 +52,8 @@ class Residual(nn.Module):
         return self.head(x.view(x.size(0), -1))
 
 
-def plan_of(model: Compressed, batches: tuple[int, ...]) -> Plan:
-    return Plan(tuple(unit.name for unit in units(model)), batches, 1.0, 1.0, 1)
+def plan_of(model: Compressed, batches: tuple[int, ...]) -> BatchPlan:
+    return BatchPlan(tuple(unit.name for unit in units(model)), batches, 1.0, 1.0, 1)
 
 
 def test_a_unit_is_a_coded_layer_and_what_follows_it():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from leandnn.autosparse import layers
-from leandnn.autosparse.flops import Macs, Step, dense_gradient, ledger
+from leandnn.autosparse.flops import Macs, StepDensities, dense_gradient, ledger
 from leandnn.train.task import Hook
 
 IMAGE = (3, 32, 32)
@@ -18,7 +18,7 @@ IMAGE = (3, 32, 32)
 class Sparsifying(Protocol):
     """A method whose costs can be counted."""
 
-    def step(self) -> Step:
+    def step(self) -> StepDensities:
         """Densities of the update just made."""
 
     def densities(self) -> Mapping[str, float]:
@@ -48,7 +48,7 @@ class Accounting(Hook):
         self.method, self.batch_size, self.input_shape = method, batch_size, input_shape
         self.forward_sum = self.gradient_sum = 0.0
         self.updates = 0
-        self.last: tuple[Step, Macs] | None = None
+        self.last: tuple[StepDensities, Macs] | None = None
 
     def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Count the model."""
@@ -57,7 +57,7 @@ class Accounting(Hook):
 
     def after_update(self, progress: float) -> None:
         """Add the update's multiply-adds."""
-        step = Step({}) if self.method is None else self.method.step()
+        step = StepDensities({}) if self.method is None else self.method.step()
         if (
             self.last is None or self.last[0] is not step
         ):  # methods return the same object while nothing changes

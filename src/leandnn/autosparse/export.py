@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leandnn.autosparse.flops import Step
+from leandnn.autosparse.flops import StepDensities
 from leandnn.autosparse.hooks import Learned
 from leandnn.autosparse.method import Options
 from leandnn.blocksparse import Pattern, convert
@@ -138,7 +138,7 @@ class Hardened(Learned):
             self.sparse.freeze()
             self.masks = {name: self._mask(name) for name in self.sparse.layers}
             densities = self.densities()
-            self._current = Step(densities, densities)
+            self._current = StepDensities(densities, densities)
         else:
             self._used = self._current
         with torch.no_grad():
@@ -163,7 +163,7 @@ class Hardened(Learned):
             for gate in self.sparse.gates.values():
                 gate.frozen = True
             densities = self.densities()
-            self._used = self._current = Step(densities, densities)
+            self._used = self._current = StepDensities(densities, densities)
 
     def _mask(self, name: str) -> Tensor:
         weight = self.sparse.original(name).detach()

@@ -28,7 +28,7 @@ Densities = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Step:
+class StepDensities:
     """Densities of one training step, by layer name; layers that are not named are dense.
 
     - weights: of the weights in use, for forward and data gradient.
@@ -87,13 +87,13 @@ class Ledger:
         self._know(densities)
         return macs.forward_macs(self.layers, densities)
 
-    def step(self, step: Step) -> Macs:
+    def step(self, step: StepDensities) -> Macs:
         """One training step. Raises ValueError for a layer that the net does not have."""
         forward = self.forward(step.weights)
         gradient = self.forward_macs if step.gradients is None else self.forward(step.gradients)
         return Macs(forward, forward, float(gradient))
 
-    def training(self, steps: Iterable[tuple[Step, float]]) -> Macs:
+    def training(self, steps: Iterable[tuple[StepDensities, float]]) -> Macs:
         """Mean over a training of (step, how many such steps); ValueError without any."""
         sums, count = [0.0, 0.0, 0.0], 0.0
         for step, times in steps:
@@ -105,12 +105,12 @@ class Ledger:
             raise ValueError(f"the training has {count:g} steps, expected more than 0")
         return Macs(*(part / count for part in sums))
 
-    def rows(self, step: Step | None = None) -> list[dict[str, str | float]]:
+    def rows(self, step: StepDensities | None = None) -> list[dict[str, str | float]]:
         """A table: per layer its dense MACs and the fractions of dense of all three products; last the total.
 
         - step: the densities; by default those that the weights have now, with dense weight gradients.
         """
-        step = step or Step(self.densities)
+        step = step or StepDensities(self.densities)
         found: list[dict[str, str | float]] = []
         for layer in self.layers:
             weights = step.weights.get(layer.name, 1.0) if layer.weight is not None else 1.0

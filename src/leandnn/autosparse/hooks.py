@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leandnn.autosparse.flops import Step
+from leandnn.autosparse.flops import StepDensities
 from leandnn.autosparse.layers import sparsity
 from leandnn.autosparse.method import AutoSparse, Options
 from leandnn.train.task import Hook
@@ -53,7 +53,7 @@ class Learned(Hook):
         if looked or (alpha > 0 and self.sparse.alpha == 0):
             self._current = self._now()
 
-    def step(self) -> Step:
+    def step(self) -> StepDensities:
         """Densities of the update just made (of the last look before it)."""
         return self._used
 
@@ -65,7 +65,7 @@ class Learned(Hook):
         """The columns."""
         thresholds = torch.cat([gate.threshold().flatten() for gate in self.sparse.gates.values()])
         traced = self.traced()
-        del traced["sparsity_seen"]  # Record counts it exactly
+        del traced["sparsity_seen"]  # Accounting counts it exactly
         return {
             **traced,
             "threshold_low": float(thresholds.min()),
@@ -97,13 +97,13 @@ class Learned(Hook):
         self._levels = {name: level.to(self._levels[name].device) for name, level in state["levels"].items()}
         self._used = self._current = self._now()
 
-    def _now(self) -> Step:
+    def _now(self) -> StepDensities:
         """What the next update uses: weights as seen last; gradients dense while anything reaches masked weights."""
         options, seen = self.options, self.sparse.seen
         reached = 1 - options.backward_sparsity
         if self.sparse.alpha == 0 and options.annealed:
-            return Step(seen, {name: min(share, reached) for name, share in seen.items()})
-        return Step(seen, dict.fromkeys(seen, reached) if reached < 1 else None)
+            return StepDensities(seen, {name: min(share, reached) for name, share in seen.items()})
+        return StepDensities(seen, dict.fromkeys(seen, reached) if reached < 1 else None)
 
     @torch.no_grad()
     def _see_gradients(self) -> None:

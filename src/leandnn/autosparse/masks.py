@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from leandnn.autosparse import layers
 from leandnn.autosparse.allocation import Shapes
-from leandnn.autosparse.flops import Step
+from leandnn.autosparse.flops import StepDensities
 from leandnn.train.task import Hook
 
 
@@ -81,7 +81,7 @@ class Masked(Hook):
                 if isinstance(value, Tensor) and value.shape == weight.shape:
                     value.mul_(~new)
 
-    def step(self) -> Step:
+    def step(self) -> StepDensities:
         """Densities of the update just made."""
         return self._used
 
@@ -99,10 +99,10 @@ class Masked(Hook):
         self.masks = {name: mask.to(self.weights[name].device) for name, mask in state["masks"].items()}
         self._used = self._current = self._now()
 
-    def _now(self) -> Step:
+    def _now(self) -> StepDensities:
         """Everything inside the masks: forward, data gradient, weight gradient."""
         densities = self.densities()
-        return Step(densities, densities)
+        return StepDensities(densities, densities)
 
     @torch.no_grad()
     def _zero(self) -> None:
@@ -165,7 +165,9 @@ class RigL(Masked):
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
-        self._used = Step(self._current.weights)  # this update needed every entry of the weight gradients
+        self._used = StepDensities(
+            self._current.weights
+        )  # this update needed every entry of the weight gradients
         return True
 
 

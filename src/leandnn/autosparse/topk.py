@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from leandnn.autosparse import annealing, layers
-from leandnn.autosparse.flops import Step
+from leandnn.autosparse.flops import StepDensities
 from leandnn.autosparse.masks import top
 from leandnn.train.task import Hook
 
@@ -113,7 +113,7 @@ class TopK(Hook):
         if self.updates % self.every == 0:
             self._select()
 
-    def step(self) -> Step:
+    def step(self) -> StepDensities:
         """Densities of the update just made."""
         return self._used
 
@@ -163,4 +163,4 @@ class TopK(Hook):
         """Densities from now on."""
         weights = self.densities()
         reached = weights if self._alpha == 0 else dict.fromkeys(weights, self.explored)
-        self._current = Step(weights, reached)
+        self._current = StepDensities(weights, reached)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) of an LSTM; each (batch, size)
-Step = Callable[[Tensor, Tensor, State], State]  # shares of input and state, both with bias; the state
+Gates = Callable[[Tensor, Tensor, State], State]  # shares of input and state, both with bias; the state
 
 
 def _lstm(share: Tensor, recurrent: Tensor, state: State) -> State:
@@ -40,9 +40,15 @@ def _relu(share: Tensor, recurrent: Tensor, state: State) -> State:
 
 
 def _cell(
-    step: Step, x: Tensor, state: State, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: Tensor | None
+    gates: Gates,
+    x: Tensor,
+    state: State,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
 ) -> State:
-    return step(F.linear(x, w_ih, b_ih), F.linear(state[0], w_hh, b_hh), state)
+    return gates(F.linear(x, w_ih, b_ih), F.linear(state[0], w_hh, b_hh), state)
 
 
 def lstm_cell(
@@ -57,7 +63,7 @@ def lstm_cell(
     return _cell(_lstm, input, tuple(hx), w_ih, w_hh, b_ih, b_hh)
 
 
-def _one_state_cell(step: Step) -> Callable[..., Tensor]:
+def _one_state_cell(gates: Gates) -> Callable[..., Tensor]:
     def cell(
         input: Tensor,
         hx: Tensor,
@@ -66,13 +72,13 @@ def _one_state_cell(step: Step) -> Callable[..., Tensor]:
         b_ih: Tensor | None = None,
         b_hh: Tensor | None = None,
     ) -> Tensor:
-        return _cell(step, input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
+        return _cell(gates, input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
     return cell
 
 
 def _scan(
-    data: Tensor, sizes: list[int], state: State, weights: Sequence[Tensor], step: Step, backwards: bool
+    data: Tensor, sizes: list[int], state: State, weights: Sequence[Tensor], gates: Gates, backwards: bool
 ) -> tuple[Tensor, State]:
     """One layer in one direction over packed rows: sizes[t] of them for step t, never more than before."""
     w_ih, w_hh, *rest = weights
@@ -83,7 +89,7 @@ def _scan(
     for t in reversed(range(len(sizes))) if backwards else range(len(sizes)):
         # Sequences that have ended, or have yet to begin (backwards), keep their state.
         running = tuple(s[: sizes[t]] for s in state)
-        after = step(shares[t], F.linear(running[0], w_hh, b_hh), running)
+        after = gates(shares[t], F.linear(running[0], w_hh, b_hh), running)
         if projection is not None:
             after = (F.linear(after[0], projection), *after[1:])
         outputs[t] = after[0]
@@ -93,7 +99,7 @@ def _scan(
     return torch.cat(outputs), state
 
 
-def _sequence(step: Step) -> Callable[..., tuple[Tensor, ...]]:
+def _sequence(gates: Gates) -> Callable[..., tuple[Tensor, ...]]:
     """torch.lstm, torch.gru, torch.rnn_tanh or torch.rnn_relu, of a padded or a packed batch."""
 
     def layers(input: Tensor, *args: Any) -> tuple[Tensor, ...]:
@@ -115,7 +121,7 @@ def _sequence(step: Step) -> Callable[..., tuple[Tensor, ...]]:
                 i = layer * ways + way
                 own = weights[i * each : (i + 1) * each]
                 start = tuple(s[i] for s in states)
-                out, after = _scan(data, sizes, start, own, step, backwards=way == 1)
+                out, after = _scan(data, sizes, start, own, gates, backwards=way == 1)
                 outputs.append(out)
                 last.append(after)
             data = torch.cat(outputs, 1) if both else outputs[0]

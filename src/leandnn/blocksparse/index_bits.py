@@ -58,7 +58,7 @@ def common(shape: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:
     return math.gcd(shape[0], block[0]), math.gcd(shape[1], block[1])
 
 
-def of_product(panels: Panels) -> tuple[Level, ...]:
+def product_levels(panels: Panels) -> tuple[Level, ...]:
     """Levels of an RBGP4 pattern: the tiles that G_o chooses, in each of them the blocks that G_i chooses.
 
     All tiles share one G_i (and G_r only repeats), so the edges of G_o and G_i are all that is stored.
@@ -72,7 +72,9 @@ def of_product(panels: Panels) -> tuple[Level, ...]:
     )
 
 
-def of_nested(finest: Graph, part: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
+def nested_levels(
+    finest: Graph, part: tuple[int, int], sizes: Sequence[tuple[int, int]]
+) -> tuple[Level, ...]:
     """Levels of a matrix of nested blocks: the first as block CSR, each later one inside its parents.
 
     - finest: which of the smallest dense blocks are non-zero; part: their (height, width).

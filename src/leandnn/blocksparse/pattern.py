@@ -208,8 +208,8 @@ class Pattern:
     def levels(self) -> tuple[Level, ...]:
         """Block size, count, density and index bytes of each level, coarsest first; one for a flat pattern."""
         if self.kind == "rbgp4":
-            return index_bits.of_product(self.panels)
-        return index_bits.of_nested(self.panels.inner, self.panels.block, self._sizes)
+            return index_bits.product_levels(self.panels)
+        return index_bits.nested_levels(self.panels.inner, self.panels.block, self._sizes)
 
     @property
     def _sizes(self) -> tuple[Size, ...]:

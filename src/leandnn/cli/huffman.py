@@ -118,7 +118,7 @@ def compress(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise LeandnnError(str(error)) from error
     compressed.save(arguments.target)
-    print(bit_table.table(compressed.report()))
+    print(bit_table.table(compressed.bits()))
     written = arguments.target.stat().st_size
     print(f"{arguments.target}: {written} bytes, {dense / written:.1f} times less than the net's {dense}")
     if compressed.program is None:
@@ -131,8 +131,8 @@ def classify(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from leandnn.huffman import execute, images, load
+    from leandnn.huffman.batch_plan import BatchPlan
     from leandnn.huffman.chain import units
-    from leandnn.huffman.plan import Plan
     from leandnn.machine import memory
 
     _at_least_one(batch=arguments.batch, size=arguments.size, top=arguments.top)
@@ -140,7 +140,7 @@ def classify(arguments: argparse.Namespace) -> int:
     queue = images.queue(arguments.images, arguments.size)
     if arguments.plan is not None:
         memory.return_freed()
-        results = Plan.from_json(_json(arguments.plan)).run(model, queue)
+        results = BatchPlan.from_json(_json(arguments.plan)).run(model, queue)
     else:
         chain = units(model)
         results = execute.run(chain, [arguments.batch] * len(chain), queue)

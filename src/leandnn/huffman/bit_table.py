@@ -12,7 +12,7 @@ from leandnn.kernels.huffman.format import Coded
 
 
 @dataclass(frozen=True)
-class LayerReport:
+class LayerBits:
     """One layer's bits; all but the last two are parts of the total, in the file.
 
     - name; shape: rows and columns of the matrix; layout.
@@ -58,7 +58,7 @@ class LayerReport:
         return self.dense_bits / self.total_bits
 
 
-def layer_report(name: str, coded: Coded) -> LayerReport:
+def layer_bits(name: str, coded: Coded) -> LayerBits:
     """Count one layer's bits; CodedError for broken streams."""
     slots = ops.slots(coded)
     advances = np.bincount(slots.advances, minlength=coded.advance_lengths.size)
@@ -72,7 +72,7 @@ def layer_report(name: str, coded: Coded) -> LayerReport:
         "offset_bits": 8 * coded.offsets.nbytes,
     }
     total = 8 * matrices.nbytes(coded)
-    return LayerReport(
+    return LayerBits(
         name=name,
         rows=coded.rows,
         columns=coded.columns,
@@ -88,11 +88,11 @@ def layer_report(name: str, coded: Coded) -> LayerReport:
     )
 
 
-def table(reports: list[LayerReport]) -> str:
-    """The reports as a table for a terminal, sizes in bytes, with a line for the whole."""
+def table(layers: list[LayerBits]) -> str:
+    """The layers as a table for a terminal, sizes in bytes, with a line for the whole."""
     head = f"{'layer':<20}{'shape':>14}{'density':>9}{'weights':>10}{'indices':>10}{'other':>9}{'padding':>9}"
     lines = [head + f"{'bytes':>11}{'bits/nz':>9}{'entropy':>9}{'ratio':>8}"]
-    for own in reports:
+    for own in layers:
         other = own.table_bits + own.count_bits + own.offset_bits
         nonzeros = max(own.nonzeros, 1)
         lines.append(
@@ -101,8 +101,8 @@ def table(reports: list[LayerReport]) -> str:
             f"{own.total_bits / nonzeros:>9.2f}{(own.weight_entropy + own.advance_entropy) / nonzeros:>9.2f}"
             f"{own.ratio:>8.1f}"
         )
-    total = sum(own.total_bits for own in reports)
-    dense = sum(own.dense_bits for own in reports)
+    total = sum(own.total_bits for own in layers)
+    dense = sum(own.dense_bits for own in layers)
     ratio = dense / total if total else 1.0
     lines.append(
         f"{'all':<20}{'':>14}{'':>9}{'':>10}{'':>10}{'':>9}{'':>9}{total // 8:>11}{'':>18}{ratio:>8.1f}"

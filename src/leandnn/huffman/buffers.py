@@ -50,7 +50,7 @@ def copies(p: int, c: int) -> bool:
     return p % c != 0
 
 
-class Stage:
+class Buffer:
     """Items on their way from one unit to the next, in order.
 
     - p, c: their batch sizes; fewer items than p may come, and fewer than c be taken.

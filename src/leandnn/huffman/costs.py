@@ -80,7 +80,7 @@ class Costs:
         - decoder: how the coded layers compute (decoders.py); their own way if None.
         - progress: show a bar.
 
-        Raises LeandnnError for a model that cannot be cut (units.py), a unit whose items depend on the batch, or a
+        Raises LeandnnError for a model that cannot be cut (chain.py), a unit whose items depend on the batch, or a
         system that does not count peaks of memory (leandnn/memory.py).
         """
         from tqdm import tqdm  # not for training on machines that have few libraries

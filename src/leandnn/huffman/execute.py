@@ -7,20 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from leandnn.huffman.buffers import Stage
+from leandnn.huffman.buffers import Buffer
 from leandnn.huffman.chain import Unit
 
 
 def run(units: Sequence[Unit], batches: Sequence[int], images: Iterable[Tensor]) -> Iterator[Tensor]:
     """Results of a queue of images, in order.
 
-    - units: a model's (units.py), with a batch size each.
+    - units: a model's (chain.py), with a batch size each.
     - images: float32 tensors of one shape (C, H, W); one is taken only when no unit has a whole batch.
 
     The last unit that has a whole batch always runs next. When the queue has ended, what is left runs in smaller
     batches, from the first unit on. Raises ValueError, naming it, for an image of another shape or type.
     """
-    stages = [Stage(p, c) for p, c in zip((1, *batches[:-1]), batches, strict=True)]
+    buffers = [Buffer(p, c) for p, c in zip((1, *batches[:-1]), batches, strict=True)]
     shape: torch.Size | None = None
     for number, image in enumerate(images):
         shape = image.shape if shape is None else shape
@@ -29,26 +29,26 @@ def run(units: Sequence[Unit], batches: Sequence[int], images: Iterable[Tensor])
                 f"image {number} is {image.dtype} {tuple(image.shape)} on {image.device}, expected torch.float32 "
                 f"{tuple(shape)} on cpu"
             )
-        stages[0].put(image[None])
-        while (ready := _last_whole(stages)) is not None:
-            yield from _step(units, stages, ready)
-    while any(stage.count for stage in stages):
-        ready = _last_whole(stages)
+        buffers[0].put(image[None])
+        while (ready := _last_whole(buffers)) is not None:
+            yield from _step(units, buffers, ready)
+    while any(buffer.count for buffer in buffers):
+        ready = _last_whole(buffers)
         if ready is None:
-            ready = next(number for number, stage in enumerate(stages) if stage.count)
-        yield from _step(units, stages, ready)
+            ready = next(number for number, buffer in enumerate(buffers) if buffer.count)
+        yield from _step(units, buffers, ready)
 
 
-def _last_whole(stages: Sequence[Stage]) -> int | None:
+def _last_whole(buffers: Sequence[Buffer]) -> int | None:
     """The last unit that has a whole batch."""
-    return next((n for n in reversed(range(len(stages))) if stages[n].count >= stages[n].c), None)
+    return next((n for n in reversed(range(len(buffers))) if buffers[n].count >= buffers[n].c), None)
 
 
-def _step(units: Sequence[Unit], stages: Sequence[Stage], number: int) -> Iterator[Tensor]:
+def _step(units: Sequence[Unit], buffers: Sequence[Buffer], number: int) -> Iterator[Tensor]:
     """Run a unit once; its results, if it is the last one."""
     with torch.no_grad():
-        result = units[number].call(stages[number].take())
-        if number + 1 < len(stages):
-            stages[number + 1].put(result)
+        result = units[number].call(buffers[number].take())
+        if number + 1 < len(buffers):
+            buffers[number + 1].put(result)
             return
     yield from result.unbind(0)

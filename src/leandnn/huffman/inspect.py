@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from leandnn.errors import LeandnnError
 from leandnn.files import unreadable
 from leandnn.huffman import matrices, model, sections
-from leandnn.huffman.bit_table import LayerReport, layer_report
+from leandnn.huffman.bit_table import LayerBits, layer_bits
 from leandnn.kernels.huffman.format import CodedError
 from leandnn.kernels.huffman.ops import crc32c
 
@@ -42,7 +42,7 @@ class Findings:
     - nbytes: of the file. version: of the format, None where there is no header.
     - producer: the program that wrote it, "" where that cannot be read.
     - traced: whether the file says what the net computes; else its model's code is needed to load it.
-    - sections; layers: reports of the coded layers that could be decoded.
+    - sections; layers: bits of the coded layers that could be decoded.
     - problems: sentences; none for a file that `load` takes.
     """
 
@@ -51,7 +51,7 @@ class Findings:
     producer: str = ""
     traced: bool = True
     sections: list[SectionState] = field(default_factory=list)
-    layers: list[LayerReport] = field(default_factory=list)
+    layers: list[LayerBits] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -72,7 +72,7 @@ def inspect(path: Path) -> Findings:
             names = _described(content, found)
         elif state.kind == "CODED":
             try:
-                found.layers.append(layer_report(names.get(coded, f"#{coded}"), matrices.from_bytes(content)))
+                found.layers.append(layer_bits(names.get(coded, f"#{coded}"), matrices.from_bytes(content)))
             except CodedError as error:
                 found.problems.append(f"coded layer {names.get(coded, f'#{coded}')}: {error}")
             coded += 1

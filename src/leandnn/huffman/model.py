@@ -18,7 +18,7 @@ import leandnn
 from leandnn.errors import LeandnnError
 from leandnn.files import unreadable
 from leandnn.huffman import matrices, program, sections, tracing
-from leandnn.huffman.bit_table import LayerReport, layer_report
+from leandnn.huffman.bit_table import LayerBits, layer_bits
 from leandnn.huffman.layers import HuffmanConv2d, HuffmanLayer, HuffmanLinear, Workspace
 from leandnn.huffman.program import Program
 from leandnn.kernels.huffman.format import Coded, CodedError
@@ -79,9 +79,9 @@ class Compressed(nn.Module):
         linear = [own.workspace_nbytes(batch) for own in layers if isinstance(own, HuffmanLinear)]
         return max(decoded, default=0) + max(linear, default=0)
 
-    def report(self) -> list[LayerReport]:
+    def bits(self) -> list[LayerBits]:
         """Where the bits of each coded layer go."""
-        return [layer_report(name, layer.coded) for name, layer in self.layers().items()]
+        return [layer_bits(name, layer.coded) for name, layer in self.layers().items()]
 
     def save(self, path: Path | str) -> None:
         """Write a .lhuf file, atomically; LeandnnError where the disk refuses or a tensor's type has no name."""

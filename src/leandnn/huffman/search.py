@@ -1,7 +1,7 @@
 """The search for batch sizes: dynamic programming over the units, exact by what `evaluate` says of a choice.
 
 A choice's seconds an image add up unit by unit. Its memory is a maximum: while unit l runs there are its own peak, its
-input, what falling boundaries before it hold for later (`after`, staging.py) and what rising ones behind it have
+input, what falling boundaries before it hold for later (`after`, buffers.py) and what rising ones behind it have
 gathered (`before`); while a result is copied there are the result and its buffer instead. So a choice for the
 first l units is known by four numbers: its last batch size, seconds, what it will hold while later units run, and its
 peak so far, to which every later boundary adds its `before`. Of two choices with one last size, one that is no better
@@ -24,7 +24,7 @@ from leandnn.huffman.costs import Costs
 
 @dataclass(frozen=True)
 class Score:
-    """Of a choice of batch sizes; units as of plan.Plan."""
+    """Of a choice of batch sizes; measured as in batch_plan.BatchPlan."""
 
     seconds_per_image: float
     latency: float

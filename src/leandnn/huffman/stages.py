@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from leandnn.errors import LeandnnError
-from leandnn.huffman.bit_table import LayerReport
+from leandnn.huffman.bit_table import LayerBits
 from leandnn.huffman.compress import encode, prune_layers, share_layers
 from leandnn.huffman.model import load
 from leandnn.huffman.prune import Masked, layers
@@ -191,13 +191,13 @@ class Stages(Hook):
             self.found["file_bytes"] = path.stat().st_size
             loaded = load(path)
         self._accuracy("coded", _OnCpu(loaded))
-        for own in loaded.report():
+        for own in loaded.bits():
             self.found[f"{own.name}.coded_bytes"] = own.total_bits / 8
             self.found |= {f"{own.name}.{part}": float(of(own)) for part, of in _PARTS.items()}
         self._total("coded")
 
 
-_PARTS: dict[str, Callable[[LayerReport], float]] = {
+_PARTS: dict[str, Callable[[LayerBits], float]] = {
     "nonzeros": lambda own: own.nonzeros,
     "fillers": lambda own: own.fillers,
     "index_bits": lambda own: own.index_bits,

@@ -39,14 +39,14 @@ def sizes(models: dict[str, Compressed], shrink: int = 1) -> list[Row]:
     """
     found = []
     for layout, model in models.items():
-        reports = model.report()
-        for own in reports:
+        layers = model.bits()
+        for own in layers:
             case: dict[str, Any] = {"what": "size", "layout": layout, "layer": own.name}
             case |= {"dense_bytes": own.dense_bits // 8, "weight_bytes": round(own.weight_bits / 8)}
             case |= {"index_bytes": round(own.advance_bits / 8), "padding_bytes": round(own.padding_bits / 8)}
             case["entropy_bytes"] = round((own.weight_entropy + own.advance_entropy) / 8)
             found.append(row("huffman", case, "leandnn", 1, [1.0], own.total_bits / 8, "bytes"))
-        total, dense = sum(own.total_bits for own in reports), sum(own.dense_bits for own in reports)
+        total, dense = sum(own.total_bits for own in layers), sum(own.dense_bits for own in layers)
         case = {"what": "size", "layout": layout, "layer": "all", "dense_bytes": dense // 8, "shrink": shrink}
         found.append(row("huffman", case, "leandnn", 1, [1.0], total / 8, "bytes"))
     return found

@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 from leandnn.bench.timing import Row, interleave, row
 from leandnn.errors import LeandnnError
+from leandnn.huffman.batch_plan import BatchPlan, plan, score
 from leandnn.huffman.chain import units
 from leandnn.huffman.costs import Costs, copy_seconds, timed
 from leandnn.huffman.decoders import Decoder
 from leandnn.huffman.full_alexnet import IMAGE
 from leandnn.huffman.layers import HuffmanLayer
 from leandnn.huffman.model import Compressed
-from leandnn.huffman.plan import Plan, plan, score
 from leandnn.kernels import dispatch
 
 MB = 1_000_000
@@ -49,8 +49,8 @@ DECODERS: dict[str, Decoder | None] = {"fused": None, "slow": slow}
 class Scored:
     """A plan and, of each round that did not choose it, the seconds an image; None where nothing fits the cap."""
 
-    chosen: Plan
-    held_out: Plan
+    chosen: BatchPlan
+    held_out: BatchPlan
     seconds: tuple[float, ...]
 
 
@@ -154,7 +154,7 @@ def run(model: Compressed, plans: dict[tuple[int, str, str], Scored | None], rep
     count = 2 * max((max(own.chosen.batches) for own, _ in chosen.values() if own), default=1)
     images = torch.randn(count, *IMAGE, generator=torch.Generator().manual_seed(1))
 
-    def call(own: Plan, decoder: Decoder | None) -> Tensor:
+    def call(own: BatchPlan, decoder: Decoder | None) -> Tensor:
         return torch.stack(list(own.run(model, images, decoder)))
 
     calls = {

@@ -15,7 +15,7 @@ from torch.autograd.graph import increment_version
 from leandnn.kernels import dispatch
 from leandnn.kernels.panels import reference
 from leandnn.kernels.panels.format import Panels
-from leandnn.kernels.panels.tiles import Pairs, column_pairs, transposed_tiles
+from leandnn.kernels.panels.tiles import ColumnPairs, column_pairs, transposed_tiles
 
 DTYPES = (torch.float32, torch.bfloat16)
 _FEATURE, _TOKEN = 0, 1  # as in views.hpp
@@ -64,7 +64,7 @@ class Plan:
         return self.panels.transpose()
 
     @functools.cached_property
-    def pairs(self) -> Pairs | None:
+    def pairs(self) -> ColumnPairs | None:
         """The pattern in pairs of columns, None where that does not fit."""
         return column_pairs(self.panels)
 

@@ -49,7 +49,7 @@ def transposed_tiles(panels: Panels, transposed: Panels) -> Tiles:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ColumnPairs:
     """The pattern with its columns taken in pairs (2k, 2k + 1), as BF16 products want them.
 
     A pair of which the pattern has one column has a zero in the other's place.
@@ -66,7 +66,7 @@ class Pairs:
     source: Ints | None
 
 
-def column_pairs(panels: Panels) -> Pairs | None:
+def column_pairs(panels: Panels) -> ColumnPairs | None:
     """The pattern in pairs of columns; None where tiles have an odd width, so that no pairing fits all."""
     if (panels.bases % 2).any():
         return None
@@ -85,11 +85,11 @@ def column_pairs(panels: Panels) -> Pairs | None:
     starts = np.concatenate([[0], np.cumsum(per_panel * panels.rows)])
     whole = all((place >= 0).all() for place in places)
     source = None if whole else _pair_source(panels, places)
-    return Pairs(panels.bases // 2, pair_ptr, np.concatenate(lists), starts, source)
+    return ColumnPairs(panels.bases // 2, pair_ptr, np.concatenate(lists), starts, source)
 
 
 def _pair_source(panels: Panels, places: list[Ints]) -> Ints:
-    """Pairs.source where some pairs are halves."""
+    """ColumnPairs.source where some pairs are halves."""
     h, ptr = panels.chunk, panels.offsets[0]
     found = []
     for p in range(panels.panels):

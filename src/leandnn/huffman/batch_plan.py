@@ -22,17 +22,17 @@ from leandnn.huffman.model import Compressed
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """Batch sizes of a model's units, and what costs say of them.
 
     - units, batches: names, and images that each unit takes at once.
-    - seconds_per_image: of a long queue, copies into staging buffers included.
+    - seconds_per_image: of a long queue, copies into buffers between units included.
     - latency: seconds from when the first image of a period is taken to when the last result of the period is out. A
       period is the fewest images after which all units have run whole batches: the batch sizes' least common
       multiple. No image waits longer than that.
-    - memory_nbytes: at the peak: coded weights, tables, workspace, activations, staging, and what torch's operators
-      allocate. Not in it: the code of python and torch, what oneDNN compiles at first use, and freed memory that malloc
-      keeps (memory.return_freed has it keep little).
+    - memory_nbytes: at the peak: coded weights, tables, workspace, activations, buffers between units, and what
+      torch's operators allocate. Not in it: the code of python and torch, what oneDNN compiles at first use, and
+      freed memory that malloc keeps (memory.return_freed has it keep little).
     - decoder: what the coded layers compute by.
     """
 
@@ -72,7 +72,7 @@ class Plan:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Plan:
+    def from_json(cls, data: dict[str, Any]) -> BatchPlan:
         """The inverse; LeandnnError for other data."""
         try:
             plan = cls(**{**data, "units": tuple(data["units"]), "batches": tuple(data["batches"])})
@@ -95,10 +95,10 @@ def plan(
     shape: Sequence[int] = (3, 224, 224),
     repeats: int = 5,
     decoder: Decoder | None = None,
-) -> Plan:
+) -> BatchPlan:
     """The plan of most images a second within a memory and a latency.
 
-    - memory: bytes at the peak. latency: seconds; see Plan. None: as much as it takes.
+    - memory: bytes at the peak. latency: seconds; see BatchPlan. None: as much as it takes.
     - batches: sizes to choose from for each unit; if None those of costs, or costs.BATCHES.
     - uniform: one size for all units.
     - costs: of earlier measurement; the model may then be None. If None they are measured now, by shape (of one image),
@@ -123,7 +123,7 @@ def plan(
     return _scored(found, costs)
 
 
-def score(plan: Plan, costs: Costs) -> Plan:
+def score(plan: BatchPlan, costs: Costs) -> BatchPlan:
     """The same batch sizes by other costs, for example of repeats that did not choose them.
 
     LeandnnError for other units, ValueError for a size that was not measured.
@@ -133,8 +133,8 @@ def score(plan: Plan, costs: Costs) -> Plan:
     return _scored(plan.batches, costs)
 
 
-def _scored(batches: Sequence[int], costs: Costs) -> Plan:
+def _scored(batches: Sequence[int], costs: Costs) -> BatchPlan:
     own = search.evaluate(batches, costs)
-    return Plan(
+    return BatchPlan(
         costs.units, tuple(batches), own.seconds_per_image, own.latency, own.memory_nbytes, costs.decoder
     )

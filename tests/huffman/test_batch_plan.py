@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from leandnn.errors import LeandnnError
-from leandnn.huffman import Costs, Plan, buffers, execute, plan, score, search
-from leandnn.huffman.buffers import Stage
+from leandnn.huffman import BatchPlan, Costs, buffers, execute, plan, score, search
+from leandnn.huffman.buffers import Buffer
 from leandnn.huffman.chain import Unit
 
 
@@ -158,23 +158,23 @@ def test_a_grid_of_ten_sizes_and_eight_units_is_searched_in_seconds():
 
 
 def run_counted(batches: tuple[int, ...], items: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Most bytes that lie in stages and in the unit's input whenever each unit runs, by the real schedule."""
-    stages: list[Stage] = []
+    """Most bytes that lie in buffers and in the unit's input whenever each unit runs, by the real schedule."""
+    between: list[Buffer] = []
 
-    class Counted(Stage):
+    class Counted(Buffer):
         def __init__(self, p: int, c: int) -> None:
             super().__init__(p, c)
-            stages.append(self)
+            between.append(self)
 
-    monkeypatch.setattr(execute, "Stage", Counted)
+    monkeypatch.setattr(execute, "Buffer", Counted)
     most = [0] * len(batches)
 
     def unit(number: int) -> Unit:
         def call(x: Tensor) -> Tensor:
-            tensors = [x, *(own._rest for own in stages if own._rest is not None)]
+            tensors = [x, *(own._rest for own in between if own._rest is not None)]
             storages = {own.untyped_storage().data_ptr(): own.untyped_storage().nbytes() for own in tensors}
             # Of a buffer that gathers results those pages count that were written.
-            gathered = sum(4 * own._filled * size for own, size in zip(stages, items, strict=True))
+            gathered = sum(4 * own._filled * size for own, size in zip(between, items, strict=True))
             most[number] = max(most[number], sum(storages.values()) + gathered)
             return torch.zeros(len(x), (items[number + 1] if number + 1 < len(items) else 1))
 
@@ -279,7 +279,7 @@ def test_arguments_out_of_range_are_refused():
 
 def test_plans_survive_json():
     found = plan(None, costs=made_up(1, 3, (1, 2, 4), repeats=2))
-    assert Plan.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert BatchPlan.from_json(json.loads(json.dumps(found.to_json()))) == found
     for broken in (
         {},
         {**found.to_json(), "batches": [1, 2]},
@@ -287,4 +287,4 @@ def test_plans_survive_json():
         [],
     ):
         with pytest.raises(LeandnnError, match="the file holds no plan"):
-            Plan.from_json(broken)
+            BatchPlan.from_json(broken)
