@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from leandnn.claims import evidence, verdicts
+from leandnn.claims import measured, verdicts
 from leandnn.errors import LeandnnError
 from leandnn.studies import records
 
@@ -23,10 +24,15 @@ def make(**changes: object) -> dict:
         "profile": "desk", "paper": "bf16", "comparison": "vision", "arm": "fp32", "seed": 0,
         "budget": {"epochs": 1}, "threads": 1, "device": "cpu", "settings": {}, "metrics": {"test_accuracy": 0.8},
         "best": {}, "history": [], "parameters": 1, "steps": 1, "failure": None, "weights_sha256": "0",
-        "seconds": 1.0, "peak_mib": 1, "code": "c", "code_of": ["errors.py"],
-        "data": {}, "versions": {"torch": "2"}, "commit": "abcdef0123",
+        "seconds": 1.0, "peak_mib": 1, "behaviour": "c", "data": {}, "versions": {"torch": "2"}, "commit": "abcdef0123",
     }  # fmt: skip
     return records.signed(content | changes)
+
+
+def old(**changes: object) -> dict:
+    """A record from before format 2."""
+    content = {key: value for key, value in make(**changes).items() if key not in ("behaviour", "sha256")}
+    return records.signed(content | {"code": "c", "code_of": ["errors.py"]})
 
 
 def write(root: Path, runs: dict[str, object], **head: object) -> Path:
@@ -38,7 +44,7 @@ def write(root: Path, runs: dict[str, object], **head: object) -> Path:
 
 def pairs(accuracy: tuple[float, float] = (0.8, 0.8), n: int = 3) -> dict[str, object]:
     return {
-        f"desk/{arm}-s{seed}": make(arm=arm, seed=seed, metrics={"test_accuracy": value + 0.001 * (seed % 2)})
+        f"desk/{arm}-s{seed}": old(arm=arm, seed=seed, metrics={"test_accuracy": value + 0.001 * (seed % 2)})
         for seed in range(n)
         for arm, value in zip(("fp32", "bf16"), accuracy, strict=True)
     }
@@ -54,20 +60,33 @@ def test_each_profile_and_machine_is_a_scale_of_its_own(repository: Path):
         for k, v in pairs((0.8, 0.7)).items()
     }
     write(repository, runs)
-    assert verdict(repository, "desk@box").verdict == "reproduced"
-    assert verdict(repository, "paper@box").verdict == "not reproduced"
+    desk, paper = (verdict(repository, f"{profile}@box") for profile in ("desk", "paper"))
+    assert (desk.verdict, desk.estimate) == ("exploratory", pytest.approx(0.0))
+    assert (paper.verdict, paper.estimate) == ("exploratory", pytest.approx(-0.1))
     assert verdict(repository, "laptop").verdict == "not measured"
-    assert evidence.problems(repository) == []
+    assert measured.read(repository).problems == ()
 
 
-def test_records_of_other_code_or_budget_count_but_are_called_stale(repository: Path):
-    write(repository, pairs())
+def test_records_of_a_committed_plan_decide_and_others_do_not(repository: Path):
+    (repository / "studies").mkdir()
+    (repository / "studies" / "bf16.yaml").write_text("a plan\n")
+    digest = hashlib.sha256(b"a plan\n").hexdigest()
+    for plan, word in ((digest, "reproduced"), ("0" * 64, "exploratory"), (None, "exploratory")):
+        write(repository, {key: records.signed({**run, "plan": plan}) for key, run in pairs().items()})
+        assert verdict(repository, "desk@box").verdict == word
+
+
+def test_each_number_says_of_its_records_what_todays_code_makes(repository: Path):
+    path = write(repository, pairs())
+    assert verdict(repository, "desk@box").standings == {"before digests": 6}
+    for arm in ("fp32", "bf16"):
+        records.append(path, "bf16-vision", {}, make(arm=arm, seed=0))
+    # The others are of other code than these two, and more.
+    assert verdict(repository, "desk@box").standings == {"before digests": 6}
+    for arm, seed in (("fp32", 1), ("bf16", 1), ("fp32", 2), ("bf16", 2)):
+        records.append(path, "bf16-vision", {}, make(arm=arm, seed=seed, behaviour="another"))
     found = verdict(repository, "desk@box")
-    assert "stale" in found.detail
-    assert (
-        "epochs = 1, params.yaml has 5" in found.detail
-        or "other code than today's (commit abcdef01)" in found.detail
-    )
+    assert (found.n, found.standings) == (3, {"identical code": 6})
 
 
 def test_arms_of_different_code_are_no_pair(repository: Path):
@@ -81,13 +100,25 @@ def test_arms_of_different_code_are_no_pair(repository: Path):
     [
         (lambda t: t[: len(t) // 2], "bf16-vision.json is not whole JSON"),
         (lambda t: "", "bf16-vision.json is not whole JSON"),
-        (lambda t: t.replace('"format": 1', '"format": 9'), "format 9, expected 1"),
+        (lambda t: t.replace('"format": 1', '"format": 9'), "format 9, expected 1 or 2"),
         (lambda t: t.replace("0.801", "0.9", 1), "run desk/fp32-s1 is refused, its SHA-256"),
         (lambda t: t.replace("0.801", "NaN", 1), "holds NaN, expected finite"),
         (lambda t: t.replace('"commit"', '"comit"', 1), "run desk/fp32-s0 is refused, it lacks commit"),
         (lambda t: json.dumps({"format": 1, "runs": [1]}), "list as runs, expected an object"),
+        (lambda t: json.dumps({"format": 2, "runs": {}}), "dict as runs, expected a list"),
+        (lambda t: json.dumps({"format": 2, "runs": [1]}), "run 0 is refused, it is a int"),
     ],
-    ids=["half-written", "empty", "other format", "edited", "NaN", "key missing", "runs no object"],
+    ids=[
+        "half-written",
+        "empty",
+        "other format",
+        "edited",
+        "NaN",
+        "key missing",
+        "no object",
+        "no list",
+        "no record",
+    ],
 )
 def test_what_cannot_be_trusted_is_named_and_refused_and_the_rest_still_builds(
     repository: Path, damage, words: str
@@ -97,58 +128,78 @@ def test_what_cannot_be_trusted_is_named_and_refused_and_the_rest_still_builds(
     other.parent.mkdir()
     other.write_text(path.read_text())
     path.write_text(damage(path.read_text()))
-    (problem,) = evidence.problems(repository)
+    (problem,) = measured.read(repository).problems
     assert words in problem
-    assert verdict(repository, "desk@other").verdict == "reproduced"
+    assert verdict(repository, "desk@other").n == 4
 
 
 def test_a_non_finite_metric_that_json_can_hold_is_refused(repository: Path):
     write(repository, {"desk/fp32-s0": make(metrics={"test_accuracy": 1e300}), **pairs(n=1)})
-    problems = evidence.problems(repository)
-    assert problems == []  # the later entry of the same key wins in JSON
+    assert measured.read(repository).problems == ()  # the later entry of the same key wins in JSON
     write(repository, {**pairs(n=1), "desk/fp32-s9": make(seed=9, metrics={"test_accuracy": 1e300})})
-    (problem,) = evidence.problems(repository)
+    (problem,) = measured.read(repository).problems
     assert "desk/fp32-s9 has test_accuracy = 1e+300, expected a finite number" in problem
 
 
-def test_merging_keeps_other_runs_and_never_writes_over_a_damaged_file(tmp_path: Path):
+def test_records_are_added_and_never_replaced(tmp_path: Path):
     path = tmp_path / "reference" / "box" / "x.json"
-    first, second = make(seed=0), make(seed=1)
-    records.merge(path, "x", {"name": "box"}, "desk/fp32-s0", first)
-    records.merge(path, "x", {"name": "box"}, "desk/fp32-s1", second)
+    first, again = make(), make(behaviour="d", steps=7)
+    for record in (first, again):
+        records.append(path, "x", {"name": "box"}, record)
     document, problems = records.read(path)
-    assert problems == []
-    assert document["runs"] == {"desk/fp32-s0": first, "desk/fp32-s1": second}
+    assert (problems, document["runs"], document["failed"]) == ([], [first, again], [])
+    assert json.loads(path.read_text())["machine"] == {"name": "box"}
+
+
+def test_a_file_of_format_1_keeps_its_records_to_the_bit(repository: Path):
+    path = write(repository, pairs(), failed={"desk/bf16-s9": failure(old(seed=9, arm="bf16"))})
+    before = records.read(path)[0]
+    texts = [json.dumps(one, sort_keys=True) for one in json.loads(path.read_text())["runs"].values()]
+    records.append(path, "bf16-vision", {"name": "another"}, make())
+    written = json.loads(path.read_text())
+    assert (written["format"], written["machine"]) == (2, {})
+    assert [json.dumps(one, sort_keys=True) for one in written["runs"][:-1]] == texts
+    after, problems = records.read(path)
+    assert problems == [] and after == {**before, "runs": [*before["runs"], make()]}
+
+
+def test_nothing_is_added_to_a_damaged_file(tmp_path: Path):
+    path = tmp_path / "x.json"
+    records.append(path, "x", {}, make())
     path.write_text(path.read_text().replace('"steps": 1', '"steps": 2', 1))
     before = path.read_text()
-    with pytest.raises(LeandnnError, match="refused.*restore or delete"):
-        records.merge(path, "x", {"name": "box"}, "desk/fp32-s2", make(seed=2))
+    with pytest.raises(LeandnnError, match=r"desk/fp32-s0 is refused.*restore or delete"):
+        records.append(path, "x", {}, make(seed=2))
     assert path.read_text() == before
 
 
-def test_a_run_that_ended_with_an_error_is_recorded_until_it_ends_well(tmp_path: Path):
-    path, keys = tmp_path / "bf16-vision.json", ("settings", "metrics", "best", "history", "seconds")
-    failed = {k: v for k, v in make().items() if k not in keys} | {"why": "it has 3, expected 4"}
-    records.merge(path, "bf16-vision", {}, "desk/fp32-s0", failed, part="failed")
-    document, problems = records.read(path)
-    assert (problems, document["runs"]) == ([], {})
-    assert document["failed"]["desk/fp32-s0"]["why"] == "it has 3, expected 4"
+def failure(record: dict) -> dict:
+    gone = ("settings", "metrics", "best", "history", "seconds", "sha256")
+    return records.signed(
+        {k: v for k, v in record.items() if k not in gone} | {"why": "it has 3, expected 4"}
+    )
 
-    edited = path.read_text().replace("expected 4", "expected 5")
-    path.with_name("edited.json").write_text(edited)
-    document, problems = records.read(path.with_name("edited.json"))
-    assert document["failed"] == {}
+
+def test_a_failed_run_is_unfinished_until_it_ends_well(tmp_path: Path):
+    path = tmp_path / "bf16-vision.json"
+    records.append(path, "bf16-vision", {}, failure(make()), part="failed")
+    document, problems = records.read(path)
+    assert (problems, document["runs"]) == ([], [])
+    assert [one["why"] for one in records.unfinished(document)] == ["it has 3, expected 4"]
+
+    edited = path.with_name("edited.json")
+    edited.write_text(path.read_text().replace("expected 4", "expected 5"))
+    document, problems = records.read(edited)
+    assert document["failed"] == []
     assert "desk/fp32-s0 is refused, its SHA-256 is" in problems[0]
 
-    records.merge(path, "bf16-vision", {}, "desk/fp32-s0", make())
-    assert "failed" not in json.loads(path.read_text())
-    assert set(records.read(path)[0]["runs"]) == {"desk/fp32-s0"}
-
-    records.merge(path, "bf16-vision", {}, "desk/fp32-s0", failed, part="failed")
+    records.append(path, "bf16-vision", {}, make())
     document, _ = records.read(path)
-    assert set(document["runs"]) == set(document["failed"]) == {"desk/fp32-s0"}, (
-        "an error takes no result away"
-    )
+    assert len(document["failed"]) == 1 and records.unfinished(document) == []
+    records.append(path, "bf16-vision", {}, failure(make(behaviour="d")), part="failed")
+    document, _ = records.read(path)
+    assert [one["behaviour"] for one in records.unfinished(document)] == ["d"]
+    assert len(document["runs"]) == 1, "an error takes no result away"
 
 
 def small_desk(repository: Path) -> None:
@@ -169,7 +220,12 @@ def test_a_study_runs_once_whole_pairs_first_and_its_verdict_has_its_own_column(
     (path,) = (repository / "reference").glob("*/bf16-vision.json")
     document, problems = records.read(path)
     assert problems == []
-    assert sorted(document["runs"]) == ["desk/bf16-s0", "desk/bf16-s1", "desk/fp32-s0", "desk/fp32-s1"]
+    assert sorted(map(records.name, document["runs"])) == [
+        "desk/bf16-s0",
+        "desk/bf16-s1",
+        "desk/fp32-s0",
+        "desk/fp32-s1",
+    ]
     written = [line for line in first.stdout.splitlines() if "written to" in line]
     assert [line.split()[0] for line in written] == [
         "desk/fp32-s0",
@@ -242,5 +298,5 @@ def test_bad_arguments_are_one_sentence(leandnn: Run, arguments, words):
 
 
 def test_importing_the_record_format_needs_no_torch():
-    code = "import sys; import leandnn.studies.records, leandnn.claims.evidence; assert 'torch' not in sys.modules"
+    code = "import sys; import leandnn.studies.records, leandnn.claims.measured; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
