@@ -70,20 +70,18 @@ def test_runs_without_the_metric_or_of_another_budget_are_out(tmp_path: Path):
     )
 
 
-SMOKE = {"bf16": {"vision": {"epochs": 1, "seeds": [0, 1]}}}
-LAPTOP = {"bf16": {"vision": {"epochs": 4, "seeds": [0, 1, 2]}}}
-
-
 @pytest.mark.parametrize(
-    ("active", "epochs", "verdict"),
-    [(SMOKE, 1, "not measured"), (LAPTOP, 1, "not measured"), (LAPTOP, 4, "exploratory")],
+    ("profile", "epochs", "verdict"),
+    [("smoke", 1, "not measured"), ("laptop", 1, "not measured"), ("laptop", 4, "exploratory")],
     ids=["smoke is active", "left over from smoke", "laptop"],
 )
 def test_runs_of_the_smoke_profile_are_never_evidence(
-    tmp_path: Path, active: dict[str, Any], epochs: int, verdict: str
+    tmp_path: Path, profile: str, epochs: int, verdict: str
 ):
     write_claims(tmp_path, document())
-    params = {"smoke": SMOKE, "laptop": LAPTOP, "active": active}
+    laptop = {"threads": 1, "seeds": [0, 1, 2], "studies": {"bf16": {"vision": 4}}}
+    smoke = {"threads": 1, "seeds": [0, 1]}
+    params = {"profile": profile, "laptop": laptop, "smoke": smoke}
     (tmp_path / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
     for seed in range(3):
         for arm, accuracy in (("fp32", 0.8), ("bf16", 0.801)):
@@ -191,6 +189,15 @@ def test_a_new_record_of_one_arm_takes_no_pair_away():
     pairs = Evidence("desk@box", (*old, new)).pairs("p/c/a", "p/c/b", "m")
     assert (pairs.control, pairs.treatment) == ((1.0,), (1.0,))
     assert pairs.standings == {"different since 1": 2}
+
+
+@pytest.mark.parametrize(("commit", "seeds"), [("1", (0, 1)), ("2", ())], ids=["one state", "two states"])
+def test_old_digests_of_two_arms_are_a_pair_if_a_commit_made_both(commit: str, seeds: tuple[int, ...]):
+    runs = [
+        Run(f"p/c/{arm}", seed, {}, {"m": 1.0}, f"{arm}{seed}", code=f"of {arm}", commit=own)
+        for arm, seed, own in (("a", 0, "1"), ("b", 0, commit), ("a", 1, "3"), ("b", 1, "4"))
+    ]
+    assert Evidence("desk@box", tuple(runs)).pairs("p/c/a", "p/c/b", "m").seeds == seeds
 
 
 def test_unequal_code_is_no_pair_within_a_comparison_only():

@@ -11,6 +11,7 @@ from leandnn.studies import records
 def add(root: Path, machine: str, arm: str, seed: int, accuracy: float) -> None:
     own = dict.fromkeys(records.KEYS["runs"]) | {
         "profile": "desk", "arm": arm, "seed": seed, "metrics": {"test_accuracy": accuracy}, "behaviour": "b",
+        "paper": "p", "comparison": "study", "commit": "1a2b3c4d", "inputs": {}, "torch": "2",
         "history": [{"epoch": 1, "test_accuracy": accuracy}], "steps": 3, "parameters": 5,
     }  # fmt: skip
     records.append(root / f"reference/{machine}/p-study.json", "p-study", {"name": machine}, own)
