@@ -61,6 +61,26 @@ def test_the_machine_card_holds_no_host_or_user_name():
     assert 1 < measured["copy_gbytes"] < 1000
 
 
+@pytest.mark.parametrize(
+    ("model", "generation", "expected"),
+    [
+        ("AMD EPYC", ("25", "17"), "amd-epyc-f25m17-2c-avx512"),
+        ("AMD EPYC", ("26", "2"), "amd-epyc-f26m2-2c-avx512"),
+        ("Intel(R) Xeon(R) Processor", ("6", "207"), "intel-xeon-f6m207-2c-avx512"),
+        ("Intel(R) Core(TM) i7-8550U CPU @ 1.80GHz", ("6", "142"), "intel-core-i7-8550u-f6m142-2c-avx512"),
+        ("Cortex Cortex-A72", (), "cortex-a72-2c-avx512"),
+    ],
+)
+def test_two_cpus_are_two_machines(
+    monkeypatch: pytest.MonkeyPatch, model: str, generation: tuple[str, ...], expected: str
+):
+    monkeypatch.setattr(machine, "cpu_model", lambda: model)
+    monkeypatch.setattr(machine, "_generation", lambda: generation)
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(machine, "instruction_sets", lambda: ["avx512f"])
+    assert machine.name() == expected
+
+
 def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(
     monkeypatch: pytest.MonkeyPatch, capsys
 ):

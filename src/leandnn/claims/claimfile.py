@@ -93,6 +93,13 @@ class Ratio(Rule):
 KINDS: dict[str, type[Rule]] = {"equivalence": Equivalence, "difference": Difference, "ratio": Ratio}
 
 
+class _File(Strict):
+    """The whole of claims.yaml, its parts yet to be looked at."""
+
+    papers: dict[str, Any]
+    claims: list[Any]
+
+
 class _Entry(Strict):
     """The keys of a claim in the file beside `rule`."""
 
@@ -144,20 +151,10 @@ def read(path: Path) -> list[Claim]:
             f"there is no {where} in {path.parent}, expected a clone of the repository: run this inside of one, "
             "or set LEANDNN_ROOT to its path"
         )
-    document = read_yaml(path)
-    if not isinstance(document, dict) or document.keys() != {"papers", "claims"}:
-        found = ", ".join(document) if isinstance(document, dict) else f"a {type(document).__name__}"
-        raise LeandnnError(f"{where} is {found}, expected a mapping of papers and claims")
-    for key, kind in (("papers", dict), ("claims", list)):
-        if not isinstance(document[key], kind):
-            raise LeandnnError(
-                f"{where}.{key} is a {type(document[key]).__name__}, expected a {kind.__name__}"
-            )
-    papers = {
-        key: validated(Paper, value, f"{where}.papers.{key}") for key, value in document["papers"].items()
-    }
+    document = validated(_File, read_yaml(path), where)
+    papers = {key: validated(Paper, value, f"{where}.papers.{key}") for key, value in document.papers.items()}
     claims: list[Claim] = []
-    for position, item in enumerate(document["claims"]):
+    for position, item in enumerate(document.claims):
         claim = _claim(item, f"{where}.claims[{position}]", where, papers)
         if any(claim.id == other.id for other in claims):
             raise LeandnnError(

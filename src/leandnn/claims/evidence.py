@@ -6,6 +6,7 @@ runs were made: `laptop` (the pipeline), `desk@<machine>` and `paper@<machine>` 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -23,8 +24,8 @@ class Run:
     """One trained run, or one round of a timing, whose number is its seed.
 
     - arm: `paper/comparison/arm`. where: its file below the root.
-    - made: what must be equal for two runs to be a pair, the budget for one. code: likewise, within a comparison;
-      equal for all runs that today's code gives.
+    - made: what must be equal for two runs to be a pair, the budget for one.
+    - code: of its arm; equal for all runs that today's code gives. commit: that made it, "" where it says no more.
     - standing: what today's code says of it (studies/proofs.py), "" where it keeps no record.
     - planned: made by a plan, so that it may decide a verdict.
     """
@@ -35,6 +36,7 @@ class Run:
     metrics: Mapping[str, float]
     where: str
     code: str = ""
+    commit: str = ""
     standing: str = ""
     planned: bool = False
 
@@ -83,21 +85,21 @@ class Evidence:
         Of several records of a run the one counts that makes a pair of the best standing, the newest among equals.
         """
         control_metric = control_metric or metric
-        # Each comparison has code of its own: across two of them it is no part of what must agree.
-        within = control.rpartition("/")[0] == treatment.rpartition("/")[0]
-        sides = [
-            self._by_seed(arm, name, within) for arm, name in ((control, control_metric), (treatment, metric))
-        ]
+        sides = [self._by_seed(arm, name) for arm, name in ((control, control_metric), (treatment, metric))]
         both = sorted(sides[0].keys() & sides[1].keys())
         measured = [seed for seed in both if sides[0][seed] and sides[1][seed]]
-        options = {
-            seed: {
-                made: (run, sides[1][seed][made])
-                for made, run in sides[0][seed].items()
-                if made in sides[1][seed]
-            }
-            for seed in measured
-        }
+        # Each comparison has code of its own: across two of them it is no part of what must agree.
+        within = control.rpartition("/")[0] == treatment.rpartition("/")[0]
+        together = self._together(control, treatment) if within else None
+        options: dict[int, dict[str, tuple[Run, Run]]] = {seed: {} for seed in measured}
+        for seed in measured:
+            for a, b in itertools.product(sides[0][seed], sides[1][seed]):
+                alike = a.made == b.made and a.planned == b.planned and (a is b or control != treatment)
+                if alike and (together is None or (a.code, b.code) in together):
+                    made = json.dumps(
+                        [a.made, a.planned, (a.code, b.code) if within else None], sort_keys=True
+                    )
+                    options[seed].setdefault(made, (a, b))
         # Pairs made otherwise answer another question; the way that most seeds have is the study's.
         ways = Counter(
             min(pairs, key=lambda made: _order(pairs[made])) for pairs in options.values() if pairs
@@ -126,16 +128,22 @@ class Evidence:
             planned=bool(behind) and all(run.planned for run in behind.values()),
         )
 
-    def _by_seed(self, arm: str, metric: str, with_code: bool) -> dict[int, dict[str, Run]]:
-        """The arm's seeds, each with its newest run by how it was made, newest first; without the metric: none."""
-        found: dict[int, dict[str, Run]] = {}
+    def _by_seed(self, arm: str, metric: str) -> dict[int, list[Run]]:
+        """The arm's seeds, each with its runs that have the metric, newest first."""
+        found: dict[int, list[Run]] = {}
         for run in reversed(self.runs):
             if run.arm == arm:
-                ways = found.setdefault(run.seed, {})
-                if metric in run.metrics:
-                    made = [run.made, run.planned, run.code if with_code else ""]
-                    ways.setdefault(json.dumps(made, sort_keys=True), run)
+                found.setdefault(run.seed, []).extend([run] if metric in run.metrics else [])
         return found
+
+    def _together(self, control: str, treatment: str) -> set[tuple[str, str]]:
+        """Which code of the two arms is of one state of the source: equal, or seen at one commit."""
+        sides = ([run for run in self.runs if run.arm == arm] for arm in (control, treatment))
+        return {
+            (a.code, b.code)
+            for a, b in itertools.product(*sides)
+            if a.code == b.code or (a.commit and a.commit == b.commit)
+        }
 
 
 def _order(pair: tuple[Run, Run]) -> tuple[bool, int]:

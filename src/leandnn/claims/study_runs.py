@@ -49,6 +49,8 @@ def _run(entry: Mapping[str, Any], where: str, plans: frozenset[str]) -> Run:
         finite(where, entry["metrics"]),
         where,
         code=CURRENT[0] if now in CURRENT else entry.get("behaviour") or entry["code"],
+        # Digests are of one arm each; a commit says which of them belong together.
+        commit=entry["commit"] if "behaviour" in entry and "+" not in entry["commit"] else "",
         standing=now,
         planned=entry.get("plan") in plans,
     )

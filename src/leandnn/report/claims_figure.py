@@ -29,7 +29,7 @@ def verdicts(results: Sequence[Result]) -> Figure:
     import matplotlib.pyplot as plt
 
     scales = list(dict.fromkeys(scale for result in results for scale in result.verdicts))
-    figure, ax = plt.subplots(figsize=(2.6 + 3.1 * len(scales), 0.27 * len(results) + 0.6))
+    figure, ax = plt.subplots(figsize=(2.6 + 3.4 * len(scales), 0.27 * len(results) + 0.6))
     for row, result in enumerate(results):
         for scale, finding in result.verdicts.items():
             column = scales.index(scale)

@@ -135,7 +135,8 @@ def unfinished(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The "failed" records of a file whose run has not ended well since, with the same code, budget and data."""
 
     def made(record: Mapping[str, Any]) -> str:
-        by = [record.get(key) for key in ("behaviour", "code", "budget", "threads", "device", "data")]
+        keys = ("behaviour", "code", "budget", "threads", "device", "data", "inputs", "torch")
+        by = [record.get(key) for key in keys]
         return json.dumps([name(record), *by], sort_keys=True)
 
     done = {made(record) for record in document["runs"]}
