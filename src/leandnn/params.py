@@ -16,18 +16,16 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from leandnn import paths
 from leandnn.errors import LeandnnError
-
-if TYPE_CHECKING:
-    from leandnn.studies.comparison import Comparison
 
 PIPELINE = ("laptop", "smoke")  # in params.yaml; smoke runs laptop's studies, each for one epoch
 OUTSIDE = ("desk", "paper")  # in studies/
 PROFILES = (*PIPELINE, *OUTSIDE)
 T = TypeVar("T")
+B = TypeVar("B", bound="Budget")
 
 
 def bounded(low: float, high: float) -> Any:
@@ -72,27 +70,26 @@ class Profile:
         return said | ({} if self.epochs is None else {"epochs": self.epochs})
 
     def budget(
-        self, comparison: Comparison, said: Mapping[str, Any] | None = None
-    ) -> tuple[Any, tuple[int, ...]] | None:
+        self, place: tuple[str, str], kind: type[B], dataset: str, said: Mapping[str, Any] | None = None
+    ) -> tuple[B, tuple[int, ...]] | None:
         """(budget, seeds) of a comparison; None where the profile does not run it and nothing else is said.
 
+        - place: (paper, comparison). kind: the type of its budget. dataset: whose `examples` are meant.
         - said: what is to differ, e.g. {"epochs": 3, "seeds": [0, 1]}.
 
         LeandnnError, naming the key, for what the comparison's budget does not know or what is out of range.
         """
-        own = self.said(comparison.paper, comparison.name)
+        own = self.said(*place)
         if own is None and not said:
             return None
-        where = f"{self.name}.studies.{comparison.paper}.{comparison.name}"
-        values: dict[str, Any] = {}
-        if (sizes := self.examples.get(next(iter(comparison.data), ""))) is not None:
-            values = dict(zip(("train_examples", "test_examples"), sizes, strict=True))
-            if (own or {}).keys() & values.keys() and self.epochs is not None:  # smoke has sizes of its own
-                own = {key: value for key, value in (own or {}).items() if key not in values}
-        values |= {"seeds": list(self.seeds), **(own or {}), **(said or {})}
-        seeds = values.pop("seeds")
-        parsed = parse(_Seeds, {"seeds": seeds}, where).seeds
-        return parse(comparison.budget, values, where), parsed
+        own = own or {}
+        sizes = dict(zip(("train_examples", "test_examples"), self.examples.get(dataset, ()), strict=False))
+        if self.epochs is not None:  # every study for as long, on as little as the profile says
+            own = {key: value for key, value in own.items() if key not in sizes}
+        values = {"seeds": list(self.seeds), **sizes, **own, **(said or {})}
+        where = f"{self.name}.studies.{'.'.join(place)}"
+        seeds = parse(_Seeds, {"seeds": values.pop("seeds")}, where).seeds
+        return parse(kind, values, where), seeds
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def _of_profile(arguments: argparse.Namespace) -> tuple[Comparison, list[Run]]:
 
     comparison = registry.find(arguments.study)
     profile = params.load(arguments.profile)
-    found = profile.budget(comparison, said(arguments.said))
+    found = comparison.budgeted(profile, said(arguments.said))
     if found is None:
         raise LeandnnError(
             f"{comparison.study} has no budget in the profile {profile.name}, expected another --profile, or its "
@@ -198,7 +198,7 @@ def listed(arguments: argparse.Namespace) -> int:
     for comparison in registry.matching(["all"]):
         print(f"{comparison.study}: {', '.join(comparison.arms)}")
         for profile in profiles:
-            if (found := profile.budget(comparison)) is not None:
+            if (found := comparison.budgeted(profile)) is not None:
                 print(f"    {profile.name}: {found[0].epochs} epochs, {len(found[1])} seeds")
     return 0
 

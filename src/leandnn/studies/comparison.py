@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from leandnn.params import Budget
+from leandnn.params import Budget, Profile
 
 if TYPE_CHECKING:
     from leandnn.train.task import Hook, Settings, Task
@@ -59,6 +59,12 @@ class Comparison:
     def study(self) -> str:
         """E.g. "bf16-vision": the study's name on the command line and its files' name."""
         return f"{self.paper}-{self.name}"
+
+    def budgeted(
+        self, profile: Profile, said: Mapping[str, Any] | None = None
+    ) -> tuple[Budget, tuple[int, ...]] | None:
+        """(budget, seeds) by a profile; see Profile.budget."""
+        return profile.budget((self.paper, self.name), self.budget, next(iter(self.data), ""), said)
 
     def trial(self, arm: str, budget: Any, scale: Scale) -> Trial:
         """An arm of the comparison, ready to be trained."""

@@ -120,7 +120,7 @@ class _Desk:
     def look(self, comparison: Comparison, path: Path, said: Mapping[str, Any] | None) -> None:
         """Note which runs of a study have no record yet."""
         known = records.read(path)[0]["runs"] if path.exists() else []
-        found = self.profile.budget(comparison, said)
+        found = comparison.budgeted(self.profile, said)
         if found is None:
             return
         wanted = runs.of(

@@ -1,7 +1,7 @@
 """What an arm does, as a digest: it changes with anything that may change a result, and with nothing else.
 
 Its parts: the value that the arm is (functions, classes, and the plain values that they are given); every definition
-of the package that it reaches (sources.py) from there, from the loop and from what makes its metrics; and where it
+of the package that it reaches (reach.py) from there, from the loop and from what makes its metrics; and where it
 reaches the compiled kernels of a room, their C++, headers, and how they are compiled (native.py). Comments,
 docstrings, annotations, formatting, and what it does not reach are no part of it. Libraries and data are named beside
 the digest, in the run.
@@ -26,6 +26,7 @@ from leandnn.errors import LeandnnError
 from leandnn.files import write_json
 from leandnn.studies import native, proofs, registry, sources
 from leandnn.studies.comparison import Comparison
+from leandnn.studies.reach import Sources
 
 TRAINED = ("leandnn.studies.outcome:train", "leandnn.train.loop:train")  # what every run goes through
 # Stages that train nothing, by the file in build/digests that they depend on.
@@ -57,7 +58,7 @@ class Reader:
 
     def __init__(self, root: Path = paths.ROOT, package: Path = paths.PACKAGE) -> None:
         self.root = root
-        self.sources = sources.Sources(package)
+        self.sources = Sources(package)
 
     def of(self, roots: Iterable[str], value: Any = None) -> Behaviour:
         """What these places of the package ("module:name") reach."""
@@ -205,7 +206,7 @@ def write(folder: Path | None = None) -> Path:
             if paper == "features":
                 continue
             comparison = registry.find(f"{paper}-{name}")
-            found = profile.budget(comparison)
+            found = comparison.budgeted(profile)
             assert found is not None
             budget, seeds = found
             put(
