@@ -49,7 +49,7 @@ def read(text: str, name: str, *, is_package: bool = False) -> Module:
     """The module that a source text is."""
     module = Module(name)
     for number, node in enumerate(ast.parse(text).body):
-        if _is_for_types(node) or _is_text(node):
+        if _is_not_run(node) or _is_text(node):
             continue
         if isinstance(node, ast.Import | ast.ImportFrom):
             module.imports.update({local: (origin, own) for local, origin, own in _imported(node)})
@@ -144,8 +144,11 @@ def _is_text(node: ast.stmt) -> bool:
     )
 
 
-def _is_for_types(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+def _is_not_run(node: ast.stmt) -> bool:
+    """What is there for type checkers, or for a module that is started as a program."""
+    return isinstance(node, ast.If) and any(
+        word in ast.dump(node.test) for word in ("TYPE_CHECKING", "'__main__'")
+    )
 
 
 def _is_special(node: ast.FunctionDef) -> bool:
