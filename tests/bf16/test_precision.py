@@ -13,7 +13,7 @@ from leandnn.bf16.precision import PRECISIONS, in_precision
 from leandnn.data import cifar
 from leandnn.errors import LeandnnError
 from leandnn.studies import fast_cifar
-from leandnn.studies.comparison import Trial
+from leandnn.studies.comparison import Scale, Trial
 from leandnn.train.loop import train
 from leandnn.train.task import Result
 
@@ -22,7 +22,7 @@ SMALL = fast_cifar.recipe("proxy", widths=(8, 8, 8), epochs=3, batch=64, evaluat
 
 def trial(precision: str) -> Trial:
     images = cifar.synthetic("train", 256), cifar.synthetic("test", 100)
-    return in_precision(fast_cifar.trial(SMALL, 1, *images), precision)
+    return in_precision(fast_cifar.trial(SMALL, Scale(1), images), precision)
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from leandnn.data import cifar
 from leandnn.errors import LeandnnError
 from leandnn.models.fast_cifar import he_start
 from leandnn.studies import fast_cifar
-from leandnn.studies.comparison import Trial
+from leandnn.studies.comparison import Scale, Trial
 from leandnn.train.hooks import Freeze, Lookahead
 from leandnn.train.loop import train
 from leandnn.train.task import Result
@@ -37,7 +37,7 @@ def any_cpu() -> Iterator[None]:
         yield
 
 
-def images() -> tuple[cifar.Images, cifar.Images]:
+def images() -> cifar.Pair:
     train, test = cifar.synthetic("train", 280), cifar.synthetic("test", 100)
     # Two classes, red and blue gratings: a few steps tell them apart.
     return cifar.Images(train.images, train.labels // 5), cifar.Images(test.images, test.labels // 5)
@@ -50,7 +50,7 @@ def unbroken(amp: str) -> Result:
 
 
 def trial(chosen: fast_cifar.Recipe = SMALL, amp: str = "none", **options: object) -> Trial:
-    made = fast_cifar.trial(chosen, 1, *images(), **options)
+    made = fast_cifar.trial(chosen, Scale(1), images(), **options)
     return dataclasses.replace(made, settings=dataclasses.replace(made.settings, amp=amp))
 
 
@@ -89,13 +89,14 @@ def test_the_recipe_is_that_of_the_source():
     source = fast_cifar.recipe(
         "main", batch=1024, lr=11.5, lookahead=5, weight_decay=0.0153, momentum=0.85, bias_epochs=3, epochs=11
     )
-    settings = fast_cifar.trial(dataclasses.replace(source, batch=100), 0, *images()).settings
+    made = fast_cifar.trial(dataclasses.replace(source, batch=100), Scale(0), images())
+    settings = made.settings
     assert settings.lr == pytest.approx(100 * 11.5 / 7850.67, rel=1e-4)
     # Decoupled: a unit of a mean loss's learning rate shrinks all weights by the same as in the source.
     assert settings.lr * settings.weight_decay == pytest.approx(0.0153 * 100 / 7850.67, rel=1e-4)
     assert settings.decay_vectors and settings.nesterov
     assert (settings.lr_start, settings.warmup, settings.lr_end) == (0.2, 0.23, 0.07)
-    freeze, lookahead = fast_cifar.trial(dataclasses.replace(source, batch=100), 0, *images()).hooks
+    freeze, lookahead = made.hooks
     assert isinstance(freeze, Freeze) and freeze.after == 3 / 11
     assert isinstance(lookahead, Lookahead) and (lookahead.every, lookahead.decay) == (5, 0.95)
 

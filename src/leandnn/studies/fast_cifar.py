@@ -18,7 +18,7 @@ from leandnn.data import cifar
 from leandnn.data.image_batches import Augmentation, Batches
 from leandnn.errors import LeandnnError
 from leandnn.models.fast_cifar import FastCifar, Widths, whitening
-from leandnn.studies.comparison import Trial
+from leandnn.studies.comparison import Scale, Trial
 from leandnn.tasks.classification import Classification
 from leandnn.train.hooks import Freeze, Lookahead
 from leandnn.train.schedules import decoupled
@@ -79,7 +79,7 @@ def recipe(name: str, **changes: Any) -> Recipe:
     return dataclasses.replace(RECIPES[name], **changes)
 
 
-def images(judge: Judge, share: float = VALIDATION_SHARE) -> tuple[cifar.Images, cifar.Images]:
+def images(judge: Judge, share: float = VALIDATION_SHARE) -> cifar.Pair:
     """CIFAR-10 as (train, judged by): the test set, or a share of the training set that then does not train.
 
     Whatever is chosen is chosen by "validation", which does not read the test set.
@@ -92,19 +92,16 @@ def images(judge: Judge, share: float = VALIDATION_SHARE) -> tuple[cifar.Images,
 
 def trial(
     chosen: Recipe,
-    seed: int,
-    train: cifar.Images,
-    judged: cifar.Images,
+    scale: Scale,
+    pair: cifar.Pair,
     *,
     judge: Judge = "test",
     hooks: Sequence[Hook] = (),
     build: Callable[[nn.Module], nn.Module] | None = None,
-    threads: int = 1,
-    device: str = "cpu",
 ) -> Trial:
     """The recipe on given images, in FP32 (bf16/precision.py has others); arms differ in `hooks` and `build` alone.
 
-    - judge: what `judged` is; it names the metrics.
+    - pair: see images; judge: what the second of them is, which names the metrics.
     - hooks: come after the recipe's own, so that masks have the last word on the weights.
     - build: makes the net of the new dense one, e.g. by he_start and sparsify.
     """
@@ -113,16 +110,17 @@ def trial(
         dense = FastCifar(filters, chosen.widths)
         return dense if build is None else build(dense)
 
+    train, judged = pair
     first = cifar.Images(train.images[:WHITENED], train.labels[:WHITENED])
-    plain = Batches(first, 1, augment=None, mean=cifar.MEAN, std=cifar.STD, seed=seed)
+    plain = Batches(first, 1, augment=None, mean=cifar.MEAN, std=cifar.STD, seed=scale.seed)
     filters = whitening(next(plain.evaluation(WHITENED))[0])
     task = Classification(
         net,
         train,
         judged,
         batch_size=chosen.batch,
-        seed=seed,
-        device=device,
+        seed=scale.seed,
+        device=scale.device,
         label_smoothing=chosen.label_smoothing,
         augment=Augmentation(chosen.shift, "reflect", "alternating"),
         judge=judge,
@@ -141,9 +139,9 @@ def trial(
         lr_factors={"groups.*norm?.bias": chosen.bias_factor},
         decay_vectors=True,
         evaluate_every=chosen.evaluate_every,
-        seed=seed,
-        threads=threads,
-        device=device,
+        seed=scale.seed,
+        threads=scale.threads,
+        device=scale.device,
     )
     own: list[Hook] = [Freeze("whiten.bias", min(1.0, chosen.bias_epochs / chosen.epochs))]
     if chosen.lookahead:

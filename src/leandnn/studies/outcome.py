@@ -97,7 +97,8 @@ def read_history(text: str) -> list[dict[str, float]]:
     """The inverse of history_csv; LeandnnError for other text."""
     try:
         return [
-            {key: float(value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))
+            {key: float(value) for key, value in row.items() if value != ""}
+            for row in csv.DictReader(io.StringIO(text))
         ]
     except (TypeError, ValueError) as error:
         raise LeandnnError(f"that is no history of a run: {error}") from error
