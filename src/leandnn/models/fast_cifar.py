@@ -82,8 +82,13 @@ def whitening(images: Tensor, eps: float = 5e-4) -> Tensor:
     Shapes: normalised (N, C, H, W) → (2·C·2·2, C, 2, 2), float32.
     """
     channels = images.shape[1]
-    patches = F.unfold(images.double(), SIDE).transpose(1, 2).reshape(-1, channels * SIDE**2)
-    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    size = channels * SIDE**2
+    moments, count = torch.zeros(size, size, dtype=torch.float64), 0
+    for part in images.split(100):  # patches are as large as four times the images
+        patches = F.unfold(part.double(), SIDE).transpose(1, 2).reshape(-1, size)
+        moments += patches.T @ patches
+        count += len(patches)
+    values, vectors = torch.linalg.eigh(moments / count)
     vectors = vectors.T.flip(0)
     signs = vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
     scaled = (signs * vectors / (values.flip(0)[:, None] + eps).sqrt()).float()

@@ -60,12 +60,12 @@ class Recipe:
     bias_epochs: int = 3
     label_smoothing: float = 0.2
     shift: int = 2
-    evaluate_every: int = 4
+    evaluate_every: int = 1
 
 
 RECIPES = {
-    "main": Recipe(widths=(64, 128, 128), epochs=11),
-    "proxy": Recipe(widths=(32, 128, 128), epochs=8),
+    "main": Recipe(widths=(64, 128, 128), epochs=11, evaluate_every=6),
+    "proxy": Recipe(widths=(32, 128, 128), epochs=8, evaluate_every=8),
 }
 
 
