@@ -127,9 +127,10 @@ def _rows(net: str, precision: str, repeats: int) -> list[Row]:
         "evaluation": evaluate,
     }
     times = interleave(calls, repeats=repeats, label=f"train-loop {net} {precision}")
-    case = {"net": net, "precision": precision, "batch": fast_cifar.RECIPES[net].batch}
+    batch = fast_cifar.RECIPES[net].batch
+    case = {"net": net, "precision": precision, "batch": batch}
     gc.collect()
-    work = dict.fromkeys(calls, case["batch"]) | {"evaluation": EVALUATED}
+    work = dict.fromkeys(calls, batch) | {"evaluation": EVALUATED}
     return [row("train-loop", case, name, 1, t, work[name], "images") for name, t in times.items()]
 
 
