@@ -176,6 +176,18 @@ def test_a_factor_for_no_parameter_is_refused():
         train(Regression(), settings)
 
 
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"evaluate_every": 0}, "^evaluate_every is 0 epochs, expected 1 or more$"),
+        ({"lr_factors": {"*": 0.0}}, r"^the learning rate of \* has factor 0.0, expected more than 0$"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_in_a_sentence(change: dict[str, object], complaint: str):
+    with pytest.raises(LeandnnError, match=complaint):
+        dataclasses.replace(SETTINGS, **change)
+
+
 def test_frozen_parameters_are_not_in_the_optimizer():
     class Half(Regression):
         def build(self) -> nn.Module:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from leandnn.errors import LeandnnError
 from leandnn.train.schedules import SCHEDULES, decoupled, factor
 
 STEPS = [i / 1000 for i in range(1000)]
@@ -78,3 +79,11 @@ def test_decoupled_values_move_and_shrink_alike_at_any_momentum_and_batch_size()
         assert after(examples, batch, momentum, 0.0, 1e-4) == pytest.approx(
             math.exp(-1e-4 * 400 * share), rel=1e-3
         )
+
+
+@pytest.mark.parametrize(("lr", "momentum"), [(0.0, 0.9), (-1.0, 0.9), (1.0, 1.0), (1.0, -0.1)])
+def test_a_rate_or_momentum_that_cannot_be_decoupled_is_refused(lr: float, momentum: float):
+    with pytest.raises(
+        LeandnnError, match=f"^the learning rate is {lr} and the momentum {momentum}, expected more"
+    ):
+        decoupled(lr, 0.01, momentum, 256)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from leandnn.errors import LeandnnError
+
 SCHEDULES = ("constant", "cosine", "linear", "one_cycle")
 
 
@@ -41,5 +43,10 @@ def decoupled(lr: float, weight_decay: float, momentum: float, batch_size: int) 
     how far 1024 examples move and shrink the weights at any batch size, and neither changes what the other does.
 
     Source: Jordan 2024 (arXiv 2404.00498), after Page 2018 (How to train your ResNet, part 5).
+    LeandnnError for a rate that is not above 0 and a momentum outside [0, 1).
     """
+    if not lr > 0 or not 0 <= momentum < 1:
+        raise LeandnnError(
+            f"the learning rate is {lr} and the momentum {momentum}, expected more than 0 and 0 ≤ momentum < 1"
+        )
     return lr * batch_size / (1024 * (1 + 1 / (1 - momentum))), weight_decay / lr

@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from leandnn.errors import LeandnnError
+
 
 class Task(Protocol):
     """What is learned: the model, its batches, its loss, its metrics."""
@@ -52,6 +54,8 @@ class Settings:
     - evaluate_every: epochs from one evaluation to the next; the last epoch always ends with one, and what
       lies between has a history row without metrics.
     - threads, seed, device: see machine.determinism.configure.
+
+    LeandnnError for evaluate_every below 1 and for factors that are not above 0.
     """
 
     epochs: int
@@ -78,6 +82,13 @@ class Settings:
     seed: int = 0
     threads: int = 1
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.evaluate_every < 1:
+            raise LeandnnError(f"evaluate_every is {self.evaluate_every} epochs, expected 1 or more")
+        for name, factor in self.lr_factors.items():
+            if not factor > 0:
+                raise LeandnnError(f"the learning rate of {name} has factor {factor}, expected more than 0")
 
 
 class Hook:
