@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leandnn.errors import LeandnnError
-from leandnn.train import checkpoint
-from leandnn.train.loop import NonFiniteError, train
+from leandnn.machine import card
+from leandnn.train import checkpoint, loop
+from leandnn.train.loop import NonFiniteError, make_optimizer, train
 from leandnn.train.task import Hook, Settings
 
 
@@ -141,6 +143,103 @@ def test_weight_decay_spares_biases_and_norms():
         assert torch.equal(after[name], value) == (value.dim() == 1), name
 
 
+def test_factors_speed_up_the_parameters_they_name_and_leave_their_decay_as_it_is():
+    settings = dataclasses.replace(SETTINGS, lr_factors={"1.*": 2.0, "*.bias": 0.5}, decay_vectors=True)
+    model = Regression().build()
+    of = {id(p): g for g in make_optimizer(model, settings).param_groups for p in g["params"]}
+    found = {
+        name: (of[id(p)]["lr_factor"], of[id(p)]["weight_decay"]) for name, p in model.named_parameters()
+    }
+    plain, fast, slow = (1.0, 1e-3), (2.0, 5e-4), (0.5, 2e-3)
+    assert found == {
+        "0.weight": plain, "0.bias": slow, "1.weight": fast, "1.bias": fast, "4.weight": plain, "4.bias": slow,
+    }  # fmt: skip
+
+    class Rates(Hook):
+        def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+            self.optimizer, self.rates = optimizer, []
+
+        def before_update(self, progress: float) -> None:
+            self.rates.append([group["lr"] for group in self.optimizer.param_groups if group["params"]])
+
+    hook = Rates()
+    history = train(Regression(), settings, (hook,)).history
+    assert all(sorted(rates) == [rates[0] / 2, rates[0], 2 * rates[0]] for rates in hook.rates)
+    assert [row["lr"] for row in history] == [hook.rates[at][0] for at in (5, 11, 17)], "the peak rate itself"
+
+
+def test_a_factor_for_no_parameter_is_refused():
+    settings = dataclasses.replace(SETTINGS, lr_factors={"norm.bias": 64.0})
+    with pytest.raises(
+        LeandnnError, match=r"^lr_factors names 'norm.bias', but the trained parameters are 0.weight,"
+    ):
+        train(Regression(), settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"evaluate_every": 0}, "^evaluate_every is 0 epochs, expected 1 or more$"),
+        ({"lr_factors": {"*": 0.0}}, r"^the learning rate of \* has factor 0.0, expected more than 0$"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_in_a_sentence(change: dict[str, object], complaint: str):
+    with pytest.raises(LeandnnError, match=complaint):
+        dataclasses.replace(SETTINGS, **change)
+
+
+def test_frozen_parameters_are_not_in_the_optimizer():
+    class Half(Regression):
+        def build(self) -> nn.Module:
+            model = super().build()
+            model[0].weight.requires_grad_(False)
+            return model
+
+    torch.manual_seed(SETTINGS.seed)
+    before = Half().build()[0].weight.clone()
+    assert torch.equal(train(Half(), SETTINGS).model[0].weight, before)
+
+
+def test_evaluations_are_as_rare_as_asked_for_and_the_last_epoch_always_has_one():
+    every = train(Regression(), dataclasses.replace(SETTINGS, epochs=5))
+    rare = train(Regression(), dataclasses.replace(SETTINGS, epochs=5, evaluate_every=2))
+    assert ["mse" in row for row in rare.history] == [False, True, False, True, True]
+    assert rare.metrics == every.metrics and rare.weights_sha256 == every.weights_sha256
+    assert [row["train_loss"] for row in rare.history] == [row["train_loss"] for row in every.history]
+
+
+def test_hooks_are_told_that_an_epoch_is_trained_before_it_is_evaluated():
+    class Shift(Hook):
+        def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+            self.model = model
+
+        def epoch_trained(self) -> None:
+            with torch.no_grad():
+                self.model[4].bias.add_(100.0)
+
+    assert train(Regression(), dataclasses.replace(SETTINGS, epochs=1), (Shift(),)).metrics["mse"] > 5000
+
+
+def test_native_bf16_on_a_cpu_without_it_says_so_once_and_goes_on(monkeypatch: pytest.MonkeyPatch):
+    loop._warn_once.cache_clear()
+    monkeypatch.setattr(card, "instruction_sets", lambda: ["avx2", "fma"])
+    settings = dataclasses.replace(SETTINGS, amp="bf16")
+    with pytest.warns(RuntimeWarning, match="has no BF16 products.*no faster than FP32") as said:
+        first, second = train(Regression(), settings), train(Regression(), settings)
+    assert len(said) == 1 and first.weights_sha256 == second.weights_sha256
+    loop._warn_once.cache_clear()
+    train(Regression(), SETTINGS)  # FP32 has nothing to say
+
+
+@pytest.fixture
+def any_cpu():
+    """For tests that use autocast on whatever CPU they run on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* has no BF16 products")
+        yield
+
+
+@pytest.mark.usefixtures("any_cpu")
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_autocast_changes_the_result_but_still_learns(amp: str):
     mixed = train(Regression(), dataclasses.replace(SETTINGS, amp=amp))

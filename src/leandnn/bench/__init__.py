@@ -13,6 +13,7 @@ from leandnn.machine import card, probe
 # name → module of this package with rows(quick), summary(rows) and, where a claim speaks of speed, rounds(quick):
 # seconds of each arm, round by round of one interleaved run
 BENCHES = {
+    "train-loop": "train_loop",
     "train-step": "train_step",
     "sparse-step": "sparse_step",
     "rounding": "rounding",

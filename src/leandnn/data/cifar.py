@@ -1,12 +1,8 @@
-"""Prepared CIFAR images in memory, batches made of them, and a synthetic substitute.
-
-The whole data set is one uint8 tensor, so a batch is one gather, without workers and without any Python per
-image. What a batch holds depends on (seed, epoch, step) alone: a resumed run sees what an unbroken one saw.
-"""
+"""Prepared CIFAR images in memory, what is held out of them, and a synthetic substitute."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +24,9 @@ STD: Triple = (0.24703223, 0.24348513, 0.26158784)
 CIFAR100_MEAN: Triple = (0.50707516, 0.48654887, 0.44091784)
 CIFAR100_STD: Triple = (0.26733429, 0.25643846, 0.27615047)
 
-PADDING = 4  # pixels on each side, as in He et al. (2016), section 4.2
 SYNTHETIC_CLASSES = 10
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +47,15 @@ def load(
 
     `count` takes a subset: the first images of each class in file order, as many of every class as of any
     other (where `count` is no multiple of the classes, the lower classes have one more), in file order.
+    Nothing else reads test images, and that they are read is logged; choose on what `held_out` gives.
     LeandnnError for an unknown name or split, a `count` out of range, and a file that is missing or whose
     size, header, shapes, types or labels are wrong; only `sources.verify` reads the pixels for damage.
     """
     if name not in DATASETS:
         raise LeandnnError(f"there is no data set {name!r}, only {', '.join(DATASETS)}")
     _check_split(split)
+    if split == "test":
+        _log.info("the test images of %s are read", name)
     dataset = DATASETS[name]
     path = prepared / f"{name}.safetensors"
     start, _ = read_header(path, dataset)
@@ -86,12 +86,38 @@ def load(
 
 
 Pair = tuple[Images, Images]
-"""Training and test images."""
+"""Images to train on, and images to judge by."""
 
 
 def pair(train_examples: int, test_examples: int) -> Pair:
     """CIFAR-10's training and test images, the first of each class."""
     return load("cifar10", "train", count=train_examples), load("cifar10", "test", count=test_examples)
+
+
+def held_out(images: Images, share: float, seed: int = 0) -> Pair:
+    """Training images in two: those that still train, and a share of every class to choose by (validation).
+
+    - share: of each class, rounded to whole images; seed: of the draw, the same for all runs that are compared.
+
+    Both in the order of `images`. LeandnnError for a share that leaves either side without images of a class.
+    """
+    if not 0 < share < 1:
+        raise LeandnnError(f"the validation share is {share}, expected more than 0 and less than 1")
+    chosen = torch.zeros(len(images), dtype=torch.bool)
+    for label in images.labels.unique().tolist():
+        members = (images.labels == label).nonzero().flatten()
+        count = round(share * len(members))
+        if not 0 < count < len(members):
+            raise LeandnnError(
+                f"the validation share {share} takes {count} of the {len(members)} images of class {label}, "
+                f"expected 1 to {len(members) - 1}"
+            )
+        order = torch.randperm(len(members), generator=generator(seed, label))
+        chosen[members[order[:count]]] = True
+    return (
+        Images(images.images[~chosen], images.labels[~chosen]),
+        Images(images.images[chosen], images.labels[chosen]),
+    )
 
 
 def _check_split(split: str) -> None:
@@ -108,116 +134,7 @@ def _balanced(labels: npt.NDArray[np.int64], count: int, classes: int) -> npt.ND
     return np.sort(order[rank < quota[labels[order]]])
 
 
-# --- batches ---------------------------------------------------------------------------------------------
-
-
-class Batches:
-    """Shuffled training batches from images that lie on `device`, augmented if asked, and normalised.
-
-    A batch is (float32 (B, 3, H, W), int64 (B,)) on `device`; the images are (pixel - 255 mean) / (255 std),
-    in channels-last memory format where `channels_last` is set. `augment` shifts every image by up to four
-    pixels each way (a random crop after padding by four) and flips every other one, left to right. What
-    moves in from outside is 0 after normalisation, that is the mean colour; it is not black.
-    """
-
-    def __init__(
-        self,
-        images: Images,
-        batch_size: int,
-        *,
-        augment: bool,
-        mean: Triple,
-        std: Triple,
-        seed: int,
-        device: torch.device | str = "cpu",
-        channels_last: bool = True,
-    ) -> None:
-        if not 1 <= batch_size <= len(images):
-            raise LeandnnError(
-                f"the batch size is {batch_size}, expected 1 to {len(images)}, the number of images"
-            )
-        if seed < 0:
-            raise LeandnnError(f"the seed is {seed}, expected 0 or more")
-        self.batch_size, self.augment, self.seed, self.channels_last = (
-            batch_size,
-            augment,
-            seed,
-            channels_last,
-        )
-        _, self._channels, self._height, self._width = images.images.shape
-        # One pixel's channels lie side by side: a gathered row then is one run of memory, and the batch comes
-        # out in channels-last order by itself.
-        self._pixels = images.images.to(device).permute(0, 2, 3, 1).contiguous()
-        self._labels = images.labels.to(device)
-        self._device = self._labels.device
-        self._mean = 255 * torch.tensor(mean, dtype=torch.float64).repeat(self._width)
-        self._scale = (1 / (255 * torch.tensor(std, dtype=torch.float64))).repeat(self._width)
-        self._mean = self._mean.to(self._device, torch.float32)
-        self._scale = self._scale.to(self._device, torch.float32)
-        self._rows = torch.arange(self._height, device=device)
-        self._columns = torch.arange(self._width, device=device)
-        self._planes = torch.arange(self._channels, device=device)
-
-    def __len__(self) -> int:
-        """Steps per epoch; the images left over after the last whole batch sit this epoch out."""
-        return len(self._labels) // self.batch_size
-
-    def epoch(self, index: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches `start` to the end of epoch `index` (from 0), the same whatever was drawn before."""
-        if index < 0 or not 0 <= start <= len(self):
-            raise LeandnnError(
-                f"epoch {index}, step {start} is not in the data: an epoch has {len(self)} steps"
-            )
-        return self._epoch(index, start)
-
-    def _epoch(self, index: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self._labels), generator=_generator(self.seed, index)).to(self._device)
-        for step in range(start, len(self)):
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            if self.augment:
-                images = self._augmented(chosen, _generator(self.seed, index, step))
-            else:
-                images = self._normalised(self._pixels.index_select(0, chosen))
-            yield self._formatted(images), self._labels.index_select(0, chosen)
-
-    def evaluation(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images once, in order and not augmented; the last batch may be smaller."""
-        if batch_size < 1:
-            raise LeandnnError(f"the batch size is {batch_size}, expected 1 or more")
-        for first in range(0, len(self._labels), batch_size):
-            part = slice(first, first + batch_size)
-            yield self._formatted(self._normalised(self._pixels[part])), self._labels[part]
-
-    def _augmented(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        """The chosen images (B,), moved and flipped at random: normalised float32 (B, H, W C)."""
-        count, height, width = len(chosen), self._height, self._width
-        # Drawn on the CPU, so that every device sees the same images; 3 B numbers travel there, not 3 B H W.
-        shift = torch.randint(-PADDING, PADDING + 1, (2, count), generator=generator)
-        flip = torch.randint(0, 2, (1, count), generator=generator)
-        down, right, flipped = torch.cat([shift, flip]).to(self._device)[:, :, None]
-        rows = self._rows + down
-        columns = torch.where(flipped == 1, width - 1 - self._columns, self._columns) + right
-        row_inside = ((rows >= 0) & (rows < height)).float()[:, :, None]
-        column_inside = ((columns >= 0) & (columns < width)).float()[:, :, None]
-        first = (chosen[:, None] * height + rows.clamp_(0, height - 1)) * (width * self._channels)
-        within = columns.clamp_(0, width - 1)[:, :, None] * self._channels + self._planes
-        indices = first[:, :, None] + within.view(count, 1, -1)
-        pixels = self._pixels.view(-1).index_select(0, indices.view(-1)).view(count, height, -1)
-        # Masking after normalisation is what makes the padding exactly 0.
-        inside = column_inside.expand(-1, -1, self._channels).reshape(count, 1, -1)
-        return self._normalised(pixels).mul_(row_inside).mul_(inside)
-
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        """Float32 (B, H, W C) of uint8 pixels; a new tensor."""
-        # Two separate operations, each rounded once: a fused one would differ from processor to processor.
-        return pixels.float().view(len(pixels), self._height, -1).sub_(self._mean).mul_(self._scale)
-
-    def _formatted(self, images: Tensor) -> Tensor:
-        batch = images.view(len(images), self._height, self._width, self._channels).permute(0, 3, 1, 2)
-        return batch if self.channels_last else batch.contiguous()
-
-
-def _generator(seed: int, *place: int) -> torch.Generator:
+def generator(seed: int, *place: int) -> torch.Generator:
     """A CPU generator that depends on all of its arguments; no two steps share one."""
     mixed = np.random.SeedSequence(seed, spawn_key=place).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(mixed[0]))

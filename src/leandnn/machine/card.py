@@ -91,7 +91,18 @@ def must_have(device: str) -> None:
 
 def instruction_sets() -> list[str]:
     """The vector instruction sets that matter to the kernels and that this CPU has."""
-    known = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512vbmi", "avx512_vnni", "amx_bf16", "asimd", "sve")
+    known = (
+        "avx2",
+        "fma",
+        "avx512f",
+        "avx512_bf16",
+        "avx512vbmi",
+        "avx512_vnni",
+        "amx_bf16",
+        "asimd",
+        "sve",
+        "bf16",
+    )
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -99,6 +110,12 @@ def instruction_sets() -> list[str]:
     line = next((x for x in text.splitlines() if x.startswith(("flags", "Features"))), "")
     present = set(line.split())
     return [isa for isa in known if isa in present]
+
+
+def lacks_bf16() -> bool:
+    """Whether the system says that this CPU multiplies no BF16 numbers; False where it is silent."""
+    found = instruction_sets()
+    return bool(found) and not any(isa.endswith("bf16") for isa in found)
 
 
 def caches() -> dict[str, str]:

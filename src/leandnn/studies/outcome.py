@@ -76,7 +76,7 @@ def metrics(run: Run, comparison: Comparison, trial: Trial, result: Result) -> d
         **run.facts,
         "settings": dataclasses.asdict(trial.settings),
         "metrics": {**result.metrics, **at_steps},
-        "best": {name: max(row[name] for row in result.history) for name in accuracies},
+        "best": {name: max(row[name] for row in result.history if name in row) for name in accuracies},
         "parameters": sum(p.numel() for p in result.model.parameters()),
         "steps": result.steps,
         "failure": result.failure,
@@ -85,9 +85,9 @@ def metrics(run: Run, comparison: Comparison, trial: Trial, result: Result) -> d
 
 
 def history_csv(history: list[dict[str, float]]) -> str:
-    """The content of history.csv: one row per finished epoch."""
+    """The content of history.csv: one row per finished epoch, empty where it was not evaluated."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[0]) if history else ["epoch"], lineterminator="\n")
+    writer = csv.DictWriter(text, list(history[-1]) if history else ["epoch"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()
@@ -97,7 +97,8 @@ def read_history(text: str) -> list[dict[str, float]]:
     """The inverse of history_csv; LeandnnError for other text."""
     try:
         return [
-            {key: float(value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))
+            {key: float(value) for key, value in row.items() if value != ""}
+            for row in csv.DictReader(io.StringIO(text))
         ]
     except (TypeError, ValueError) as error:
         raise LeandnnError(f"that is no history of a run: {error}") from error

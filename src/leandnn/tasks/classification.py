@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leandnn.data import cifar
+from leandnn.data.image_batches import STANDARD, Augmentation, Batches
 
 
 class Classification:
-    """Cross-entropy on CIFAR images, judged by accuracy on the test images.
+    """Cross-entropy on CIFAR images, judged by accuracy on images that do not train.
 
     - build_model: makes the net (torch is seeded by the loop).
-    - train, test: images in memory; see cifar.load and cifar.synthetic.
-    - batch_size, seed, device: of the training batches.
+    - train, test: images in memory; see cifar.load, cifar.held_out and cifar.synthetic.
+    - batch_size, seed, device: of the training batches; images left over after an epoch's last whole batch sit
+      it out, others in every epoch.
     - label_smoothing: share of the target spread over all classes.
+    - augment: of the training images.
+    - judge: what `test` is, "test" or "validation", and so what its metrics are called.
+    - mirror: judge also by the mean of the logits of an image and its mirror image (test-time averaging).
 
-    Metrics: test_accuracy (fraction), test_loss (nats, without smoothing).
+    Metrics: test_accuracy (fraction), test_loss (nats, without smoothing), with `mirror` test_mirror_accuracy.
     """
 
     def __init__(
@@ -33,18 +39,21 @@ class Classification:
         seed: int,
         device: str,
         label_smoothing: float = 0.0,
+        augment: Augmentation = STANDARD,
+        judge: Literal["test", "validation"] = "test",
+        mirror: bool = False,
     ) -> None:
         self.build_model = build_model
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.judge, self.mirror = label_smoothing, judge, mirror
 
-        def batches(images: cifar.Images, size: int, augment: bool) -> cifar.Batches:
-            return cifar.Batches(
+        def batches(images: cifar.Images, size: int, augment: Augmentation | None) -> Batches:
+            return Batches(
                 images, size, augment=augment, mean=cifar.MEAN, std=cifar.STD, seed=seed, device=device
             )
 
         self.classes = int(torch.cat([train.labels, test.labels]).max()) + 1
-        self.train_batches = batches(train, batch_size, augment=True)
-        self.test_batches = batches(test, 1, augment=False)
+        self.train_batches = batches(train, batch_size, augment)
+        self.test_batches = batches(test, 1, None)
 
     def build(self) -> nn.Module:
         """A new net."""
@@ -66,6 +75,7 @@ class Classification:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Accuracy and mean cross-entropy over all test images."""
         correct = torch.zeros((), dtype=torch.int64)
+        mirrored = torch.zeros((), dtype=torch.int64)
         loss = torch.zeros((), dtype=torch.float64)
         count = 0
         for images, labels in self.test_batches.evaluation(500):
@@ -73,8 +83,18 @@ class Classification:
             correct = correct.to(labels.device) + (logits.argmax(1) == labels).sum()
             loss = loss.to(labels.device) + F.cross_entropy(logits, labels, reduction="sum")
             count += len(labels)
-        return {"test_accuracy": int(correct) / count, "test_loss": float(loss) / count}
+            if self.mirror:
+                logits = logits + model(images.flip(3)).float()
+                mirrored = mirrored.to(labels.device) + (logits.argmax(1) == labels).sum()
+        found = {"accuracy": int(correct) / count, "loss": float(loss) / count}
+        if self.mirror:
+            found["mirror_accuracy"] = int(mirrored) / count
+        return self._named(found)
 
     def worst(self) -> dict[str, float]:
         """Guessing: one over the number of classes, and the entropy of that."""
-        return {"test_accuracy": 1 / self.classes, "test_loss": math.log(self.classes)}
+        found = {"accuracy": 1 / self.classes, "loss": math.log(self.classes)}
+        return self._named(found | ({"mirror_accuracy": 1 / self.classes} if self.mirror else {}))
+
+    def _named(self, metrics: dict[str, float]) -> dict[str, float]:
+        return {f"{self.judge}_{name}": value for name, value in metrics.items()}

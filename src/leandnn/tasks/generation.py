@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leandnn.data import cifar
+from leandnn.data.image_batches import Batches
 from leandnn.data.prepared import SIDE
 from leandnn.errors import LeandnnError
 from leandnn.models.generative import Adversaries, Verdicts
@@ -83,8 +84,8 @@ class Generation:
         if len(test) < 2:
             raise LeandnnError(f"there are {len(test)} test images, expected at least 2 for a distance")
 
-        def batches(images: cifar.Images, size: int) -> cifar.Batches:
-            return cifar.Batches(images, size, augment=False, mean=HALF, std=HALF, seed=seed, device=device)
+        def batches(images: cifar.Images, size: int) -> Batches:
+            return Batches(images, size, augment=None, mean=HALF, std=HALF, seed=seed, device=device)
 
         self.build_model = build_model
         self.train_batches = batches(train, batch_size)

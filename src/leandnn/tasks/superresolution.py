@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leandnn.data import cifar
+from leandnn.data.image_batches import Batches
 from leandnn.models.generative import Adversaries
 from leandnn.tasks.generation import HALF, keep_score, players_losses, read_score
 from leandnn.tasks.image_judge import ImageFeatures
@@ -65,8 +66,8 @@ class SuperResolution:
         seed: int,
         device: str,
     ) -> None:
-        def batches(images: cifar.Images, size: int) -> cifar.Batches:
-            return cifar.Batches(images, size, augment=False, mean=HALF, std=HALF, seed=seed, device=device)
+        def batches(images: cifar.Images, size: int) -> Batches:
+            return Batches(images, size, augment=None, mean=HALF, std=HALF, seed=seed, device=device)
 
         self.build_model = build_model
         self.train_batches = batches(train, batch_size)

@@ -7,10 +7,13 @@ killed and resumed ends with the same bits as an unbroken one (same machine, sam
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from leandnn.errors import LeandnnError
-from leandnn.machine import determinism
+from leandnn.machine import card, determinism
 from leandnn.train import checkpoint, distributed, schedules
 from leandnn.train.task import Hook, Result, Settings, Task
 
@@ -67,6 +70,8 @@ class _Loop:
         self.device = determinism.configure(
             seed=settings.seed, threads=settings.threads, device=settings.device
         )
+        if settings.amp == "bf16" and self.device.type == "cpu" and card.lacks_bf16():
+            _warn_once()
         model = task.build().to(self.device)
         if settings.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -209,9 +214,15 @@ class _Loop:
         done = self.epoch * self.updates_per_epoch + self.update
         total = settings.epochs * self.updates_per_epoch
         share = done / total
-        lr = settings.lr * schedules.factor(settings.schedule, (done + 1) / (total + 1), settings.warmup)
+        lr = settings.lr * schedules.factor(
+            settings.schedule,
+            (done + 1) / (total + 1),
+            settings.warmup,
+            start=settings.lr_start,
+            end=settings.lr_end,
+        )
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_factor", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         for _ in range(settings.accumulate):
             batch = next(batches)
@@ -253,12 +264,17 @@ class _Loop:
 
     def end_epoch(self) -> None:
         self.check_finite()
+        for hook in self.hooks:
+            hook.epoch_trained()
         self.model.eval()
-        with torch.no_grad(), self.forward_context():
-            metrics = self.task.evaluate(self.model)
+        metrics: dict[str, float] = {}
+        done = self.epoch + 1
+        if done % self.settings.evaluate_every == 0 or done == self.settings.epochs:
+            with torch.no_grad(), self.forward_context():
+                metrics = self.task.evaluate(self.model)
         count = self.updates_per_epoch * self.settings.accumulate
         row: dict[str, float] = {
-            "epoch": self.epoch + 1,
+            "epoch": done,
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "train_loss": float(self.loss_sum) / count,
             **metrics,
@@ -313,13 +329,33 @@ def _first_non_finite(model: nn.Module, batch: Any) -> str:
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """The optimizer of a run; see Settings."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    """The optimizer of a run; see Settings. LeandnnError for a name in lr_factors that no parameter has."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for pattern in settings.lr_factors:
+        if not any(fnmatchcase(name, pattern) for name in parameters):
+            raise LeandnnError(
+                f"lr_factors names {pattern!r}, but the trained parameters are {', '.join(parameters)}"
+            )
+    # The first two are always there, the first with the peak rate itself, which the history shows.
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
+    for name, parameter in parameters.items():
+        fitting = (f for pattern, f in settings.lr_factors.items() if fnmatchcase(name, pattern))
+        decays = parameter.dim() > 1 or settings.decay_vectors
+        members.setdefault((next(fitting, 1.0), decays), []).append(parameter)
     groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": found, "lr_factor": f, "weight_decay": settings.weight_decay / f if decays else 0.0}
+        for (f, decays), found in members.items()
     ]
     if settings.optimizer == "adam":
         return torch.optim.Adam(groups, lr=settings.lr, betas=settings.betas)
     nesterov = settings.nesterov and settings.momentum > 0
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
+
+
+@functools.cache
+def _warn_once() -> None:
+    warnings.warn(
+        f"{card.cpu_model()} has no BF16 products: autocast rounds all the same, but is no faster than FP32",
+        RuntimeWarning,
+        stacklevel=4,
+    )

@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from leandnn.errors import LeandnnError
+
 
 class Task(Protocol):
     """What is learned: the model, its batches, its loss, its metrics."""
@@ -37,9 +39,11 @@ class Task(Protocol):
 class Settings:
     """How a run is trained; all of it goes into the run's metrics file.
 
-    - lr: peak learning rate; schedule, warmup: see schedules.factor.
+    - lr: peak learning rate; schedule, warmup, lr_start, lr_end: see schedules.factor.
+    - lr_factors: name of parameters ("*" stands for any characters) → factor of their learning rate; the first
+      name that fits counts. Their weight decay is divided by it, so that it stays what it is.
     - momentum, nesterov: of SGD; betas: of Adam.
-    - weight_decay: on tensors of two or more dimensions only (not on biases and norms).
+    - weight_decay: on tensors of two or more dimensions only (not on biases and norms), unless decay_vectors.
     - accumulate: batches whose gradients are averaged into one update.
     - amp: "bf16" or "fp16" runs the forward pass under torch's autocast, fp16 with loss scaling.
     - loss_scaling: scale the loss dynamically as fp16 autocast does, without autocast (for emulated FP16).
@@ -47,7 +51,11 @@ class Settings:
     - on_failure: where a loss or weight is not finite, "stop" raises; "record" ends the run with the metrics of
       Task.worst and the reason in Result.failure, for studies in which failing is a result.
     - trace: number of fixed steps, evenly spaced, at which the mean training loss since the one before is kept.
+    - evaluate_every: epochs from one evaluation to the next; the last epoch always ends with one, and what
+      lies between has a history row without metrics.
     - threads, seed, device: see machine.determinism.configure.
+
+    LeandnnError for evaluate_every below 1 and for factors that are not above 0.
     """
 
     epochs: int
@@ -59,16 +67,28 @@ class Settings:
     weight_decay: float = 0.0
     schedule: str = "one_cycle"
     warmup: float = 0.0
+    lr_start: float = 0.0
+    lr_end: float = 0.0
+    lr_factors: dict[str, float] = field(default_factory=dict)
+    decay_vectors: bool = False
     accumulate: int = 1
     amp: Literal["none", "bf16", "fp16"] = "none"
     loss_scaling: bool = False
     clip_norm: float | None = None
     on_failure: Literal["stop", "record"] = "stop"
     trace: int = 20
+    evaluate_every: int = 1
     channels_last: bool = True
     seed: int = 0
     threads: int = 1
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.evaluate_every < 1:
+            raise LeandnnError(f"evaluate_every is {self.evaluate_every} epochs, expected 1 or more")
+        for name, factor in self.lr_factors.items():
+            if not factor > 0:
+                raise LeandnnError(f"the learning rate of {name} has factor {factor}, expected more than 0")
 
 
 class Hook:
@@ -90,6 +110,9 @@ class Hook:
 
     def after_update(self, progress: float) -> None:
         """The optimizer has stepped."""
+
+    def epoch_trained(self) -> None:
+        """The epoch's last update is made; evaluation is next."""
 
     def epoch_end(self, epoch: int) -> dict[str, float]:
         """More columns for the history, after evaluation."""
