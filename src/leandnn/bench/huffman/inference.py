@@ -10,11 +10,7 @@ import functools
 
 import torch
 
-from leandnn.bench.huffman import decode as huffman_decode
-from leandnn.bench.huffman import gpu as huffman_gpu
-from leandnn.bench.huffman import layers as huffman_layers
-from leandnn.bench.huffman import peers as huffman_peers
-from leandnn.bench.huffman import plans as huffman_plans
+from leandnn.bench.huffman import decode, gpu, layers, peers, plans
 from leandnn.bench.huffman.plans import Scored
 from leandnn.bench.timing import Row
 from leandnn.huffman import full_alexnet
@@ -23,7 +19,6 @@ from leandnn.huffman.costs import BATCHES, Costs
 from leandnn.huffman.full_alexnet import AlexNet
 from leandnn.huffman.model import Compressed
 from leandnn.machine import determinism
-from leandnn.report.huffman import targets as huffman_targets
 
 REPEATS, QUICK_REPEATS = 25, 3
 ROUNDS, QUICK_ROUNDS = 40, 4  # of costs; half of them choose plans, half score them
@@ -46,13 +41,13 @@ def costs(quick: bool) -> dict[str, Costs]:
     """What the lane-coded net's units cost by each decoder; one thread."""
     determinism.configure(seed=0, threads=1)
     batches = (1, 2, 4) if quick else BATCHES
-    return huffman_plans.measure(nets(quick)[1]["lanes"], batches, QUICK_ROUNDS if quick else ROUNDS)
+    return plans.measure(nets(quick)[1]["lanes"], batches, QUICK_ROUNDS if quick else ROUNDS)
 
 
 @functools.cache
-def plans(quick: bool) -> dict[tuple[int, str, str], Scored | None]:
+def chosen_plans(quick: bool) -> dict[tuple[int, str, str], Scored | None]:
     """Plans for all caps, chosen on one half of the rounds and scored on the other."""
-    return huffman_plans.scored(costs(quick))
+    return plans.scored(costs(quick))
 
 
 def rows(quick: bool) -> list[Row]:
@@ -61,32 +56,32 @@ def rows(quick: bool) -> list[Row]:
     net, models = nets(quick)
     model, repeats = models["lanes"], QUICK_REPEATS if quick else REPEATS
     with torch.no_grad():
-        found = huffman_decode.sizes(models, net.shrink)
-        found += huffman_decode.rates(net, repeats, tuple(huffman_decode.CASES)[: 1 if quick else None])
-        found += huffman_gpu.rates(net, repeats)
+        found = decode.sizes(models, net.shrink)
+        found += decode.rates(net, repeats, tuple(decode.CASES)[: 1 if quick else None])
+        found += gpu.rates(net, repeats)
         names = ("fc6",) if quick else tuple(full_alexnet.FC)
-        batches = huffman_layers.BATCHES[: 2 if quick else None]
-        found += huffman_layers.linear(net, model, names, batches, repeats)
-        found += huffman_layers.threads(model, repeats)
-        found += huffman_layers.memory(model)
-        found += huffman_layers.whole(models, (1,) if quick else (1, 16), repeats)
-    found += huffman_plans.planned(plans(quick))
-    found += huffman_plans.surface(costs(quick))
-    return found + huffman_plans.run(model, plans(quick), 1 if quick else RUNS)
+        batches = layers.BATCHES[: 2 if quick else None]
+        found += layers.linear(net, model, names, batches, repeats)
+        found += layers.threads(model, repeats)
+        found += layers.memory_rows(model)
+        found += layers.whole(models, (1,) if quick else (1, 16), repeats)
+    found += plans.planned(chosen_plans(quick))
+    found += plans.surface(costs(quick))
+    return found + plans.run(model, chosen_plans(quick), 1 if quick else RUNS)
 
 
 def rounds(quick: bool) -> dict[str, list[float]]:
-    """Seconds of an image, round by round of those that did not choose the plans; huffman_plans.arms."""
-    return huffman_plans.arms(plans(quick))
+    """Seconds of an image, round by round of those that did not choose the plans; plans.arms."""
+    return plans.arms(chosen_plans(quick))
 
 
 def summary(rows: list[Row]) -> str:
-    """What plans gain, the targets with what was measured, and which decoders were not there to compare with."""
-    lines = [huffman_plans.gains(rows), huffman_targets.table(rows)]
+    """What plans gain, and which decoders were not there to compare with."""
+    lines = [plans.gains(rows)]
     if SHRINK in {r["case"].get("shrink") for r in rows}:
         lines.append(
             f"a quick run: the net has an {SHRINK}th of AlexNet's channels, targets are for all of them"
         )
-    if absent := huffman_peers.absent():
+    if absent := peers.absent():
         lines.append(f"decoders that are not installed: {', '.join(absent)}")
     return "\n".join(lines)

@@ -1,12 +1,12 @@
-"""The roofline of the panel products: where they could be by the machine's limits, and where they are."""
+"""Figures of the panel products: under the roofline of the machine's limits, and their rates by sparsity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from leandnn.bench.benchfile import BenchFile
 from leandnn.report import style
-from leandnn.report.benchfile import BenchFile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,12 @@ IMPLEMENTATIONS: dict[str, tuple[str, str, str, str]] = {  # bench's name → wo
     "deepsparse": ("DeepSparse", "#882255", "-", "*"),
     "torch.csr": ("torch, CSR", "#CC79A7", "-", "P"),
     "scipy.csr": ("SciPy, CSR", "#000000", "-", "X"),
+}
+PRODUCTS = {  # words → case, colour, marker
+    "forward, BF16": ({"dtype": "bf16", "product": "forward"}, "#0072B2", "s"),
+    "forward": ({"dtype": "fp32", "product": "forward"}, "#D55E00", "o"),
+    "dX": ({"dtype": "fp32", "product": "dX"}, "#009E73", "^"),
+    "dW": ({"dtype": "fp32", "product": "dW"}, "#CC79A7", "v"),
 }
 GREY = style.COLOURS["neutral"]
 Shape = tuple[int, int, int]
@@ -41,7 +47,7 @@ def intensity(case: Mapping[str, Any]) -> float:
     return float(2 * nnz * n / (4 * (nnz + k * n + m * n)))
 
 
-def draw(bench: BenchFile, shape: Shape, note: str = "") -> Figure:
+def roofline(bench: BenchFile, shape: Shape, note: str = "") -> Figure:
     """The roofline of one shape: all of it with the narrow products (left), and its sparsities (right).
 
     - note: the figure's title in place of the shape.
@@ -133,3 +139,26 @@ def _plain_numbers(ax: Axes) -> None:
     ax.yaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
+
+
+def rates(bench: BenchFile) -> Figure:
+    """Our forward product, BF16 and gradients by sparsity, one panel per shape."""
+    import matplotlib.pyplot as plt
+
+    all_shapes = shapes(bench)
+    figure, axes = plt.subplots(1, len(all_shapes), figsize=(9.6, 3.7), sharey=True, squeeze=False)
+    for ax, (m, k, n) in zip(axes[0], all_shapes, strict=True):
+        for words, (what, colour, marker) in PRODUCTS.items():
+            cases = bench.cases(M=m, K=k, N=n, pattern="rbgp4", **what)
+            found = {c["sparsity"]: rate for c in cases if (rate := bench.rate("leandnn", **c))}
+            places = [f"{sparsity:g}" for sparsity in found]
+            ax.plot(places, found.values(), color=colour, marker=marker, lw=1.8, label=words)
+        if peak := bench.machine.get("fma_peak_gflops"):
+            ax.axhline(peak, color=GREY, lw=1.4, label="FMA peak, FP32")
+        ax.set(title=f"{m} × {k} × {n}", xlabel="zeros, %")
+        ax.set_ylim(bottom=0)
+        ax.tick_params(labelsize=9)
+    axes[0][0].set_ylabel("useful Gflop/s, one thread")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
+    return figure

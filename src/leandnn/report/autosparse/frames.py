@@ -1,4 +1,4 @@
-"""Numbers of paper 2's notebook: exported nets' speed and memory, what a step costs, what a sparsity costs."""
+"""Data frames of paper 2: exported nets' speed and memory, what a step costs, what a sparsity costs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from leandnn.bench.benchfile import BenchFile
 from leandnn.report.autosparse.figures import over_time
-from leandnn.report.benchfile import BenchFile
 
 EXPORTS = {"torch.dense": "dense", "leandnn.csr": "CSR", "leandnn": "hierarchical"}
 

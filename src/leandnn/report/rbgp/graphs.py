@@ -1,4 +1,4 @@
-"""Figures of paper 3's method: graphs, lifts and their product, masks, spectra. Results: rbgp_results.py."""
+"""Figures of paper 3's method: graphs, lifts and their product, masks, spectra. Results: figures.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers behind the figures of paper 5: stages of the compression runs, and rows of the bench `huffman`."""
+"""Data frames behind the figures of paper 5: stages of the compression runs, and rows of the bench `huffman`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from leandnn.bench.benchfile import BenchFile
+from leandnn.bench.huffman.targets import DENSE
 from leandnn.errors import LeandnnError
 from leandnn.report import runs
-from leandnn.report.benchfile import BenchFile
 
 # Stages of a run, as its metrics call them, in words.
 STAGES = {
@@ -34,7 +35,6 @@ PARTS = {
     "tables, rows and offsets": ("table_bits", "row_bits"),
     "padding": ("padding_bits",),
 }
-DENSE = ("torch.dense", "torch.dense (feature-major)")
 CLAIMED = (0.15, 0.25)  # what the paper says that batch sizes per layer gain
 DECODERS = ("slow", "fused")
 KINDS = ("uniform", "variable")

@@ -1,4 +1,4 @@
-"""Numbers behind figures of papers 3 and 4: runs of several comparisons in one table, measured times of their nets."""
+"""Runs by their kind of pattern, for papers 3 and 4: of several comparisons in one table, with their nets' times."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from leandnn.bench.benchfile import BenchFile
 from leandnn.errors import LeandnnError
 from leandnn.report import runs
-from leandnn.report.benchfile import BenchFile
 
-# What is drawn together: comparisons by paper.
-COMPARISONS = {
-    "blocksparse": ("baselines", "sparsities"),
-    "hbsnn": ("patterns", "sparsities", "division", "sizes", "selection"),
-    "rbgp": ("patterns", "sparsities"),
-}
 # Name of an arm without its sparsity → words, colour, marker.
 FAMILIES = {
     "dense": ("dense", "#555555", "s"),
@@ -45,7 +39,7 @@ Chosen = Mapping[str, Sequence[str]]
 """Comparisons by paper."""
 
 
-def laptop(runs_dir: Path | str, chosen: Chosen = COMPARISONS) -> pd.DataFrame:
+def laptop(runs_dir: Path | str, chosen: Chosen) -> pd.DataFrame:
     """The pipeline's runs: columns arm (paper/comparison/arm), family, seed, metrics; empty without runs."""
     found = []
     for paper, comparisons in chosen.items():
@@ -58,7 +52,7 @@ def laptop(runs_dir: Path | str, chosen: Chosen = COMPARISONS) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=["arm", "family", "seed"])
 
 
-def recorded(root: Path, profile: str = "desk", chosen: Chosen = COMPARISONS) -> pd.DataFrame:
+def recorded(root: Path, chosen: Chosen, profile: str = "desk") -> pd.DataFrame:
     """The same of the runs outside the pipeline, of the first machine that has them; empty where none has."""
     found = []
     for paper, comparisons in chosen.items():
@@ -92,24 +86,12 @@ def joined(laptop: pd.DataFrame, desk: pd.DataFrame, needed: Iterable[str]) -> t
     return table, f"desk scale, and {own} where those are more" if len(parts[1]) else "desk scale"
 
 
-def differences(
-    table: pd.DataFrame, treatment: str, control: str, metric: str = "test_accuracy"
-) -> pd.DataFrame:
-    """One row per seed that both arms have: seed, control, treatment, difference (treatment − control)."""
-    sides = {
-        name: table[table.arm == arm].set_index("seed")[metric]
-        for name, arm in (("control", control), ("treatment", treatment))
-    }
-    both = pd.DataFrame(sides).dropna()
-    return both.assign(difference=both.treatment - both.control).reset_index()
-
-
 def difference_in_words(table: pd.DataFrame, treatment: str, control: str) -> str:
     """The paired difference in accuracy as a sentence; empty without a pair of one seed.
 
     - table: see laptop; treatment, control: arms.
     """
-    points = 100 * differences(table, treatment, control).difference
+    points = 100 * runs.pairs(table, "test_accuracy", control, treatment).difference
     if not len(points):
         return ""
     return (

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from leandnn.report import sparse_nets
-from leandnn.report import style as figures
-from leandnn.report.benchfile import BenchFile
-from leandnn.report.rbgp.method_figures import GRAPHS
+from leandnn.bench.benchfile import BenchFile
+from leandnn.report import pattern_runs, style
+from leandnn.report.rbgp.graphs import GRAPHS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +31,7 @@ RANDOM = {
     "random16x16": ("random 16×16 blocks", "#B8A07E", "<"),
 }
 TAUGHT = {"distilled": ("RBGP4, taught by the dense net", "#A6541B", "*")}
-FAMILIES = {**sparse_nets.FAMILIES, **TAUGHT, **RANDOM}
+FAMILIES = {**pattern_runs.FAMILIES, **TAUGHT, **RANDOM}
 # Implementation in bench-rbgp.json → words, colour; from the slowest kind to ours.
 IMPLS = {
     "torch.dense": ("dense, torch", "#555555"),
@@ -47,14 +46,14 @@ IMPLS = {
 def accuracy(nets: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
     """Accuracy by share of zeros, a panel a net: means with a band of one standard deviation, a line for every pattern.
 
-    - nets: title → table, see hbsnn_data.laptop; without runs at several sparsities it has points with bars.
+    - nets: title → table, see pattern_runs.laptop; without runs at several sparsities it has points with bars.
     """
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(nets), figsize=(8.4 + 4.4 * (len(nets) - 1), 4.4), squeeze=False)
     shown: dict[str, Any] = {}
     for ax, (title, table) in zip(axes[0], nets.items(), strict=True):
-        _by_sparsity(ax, sparse_nets.means(table))
+        _by_sparsity(ax, pattern_runs.means(table))
         ax.set(xlabel="zeros in the sparse layers")
         ax.set_title(title)
         handles, labels = ax.get_legend_handles_labels()
@@ -64,7 +63,7 @@ def accuracy(nets: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
     axes[0][-1].legend(
         [shown[words] for words in order], order, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9
     )
-    figures.heading(figure, note)
+    style.heading(figure, note)
     return figure
 
 
@@ -81,13 +80,13 @@ def _by_sparsity(ax: Axes, means: pd.DataFrame) -> None:
             continue
         mean, spread = 100 * rows.accuracy.to_numpy(), 100 * rows.sd.fillna(0).to_numpy()
         if name == "dense":
-            ax.axhspan(mean[0] - spread[0], mean[0] + spread[0], color=figures.COLOURS["margin"], lw=0)
+            ax.axhspan(mean[0] - spread[0], mean[0] + spread[0], color=style.COLOURS["margin"], lw=0)
             ax.axhline(mean[0], color=colour, lw=1.2, ls="--", label=words)
             continue
         # Zeros by halvings of what is left: 50, 75, 87.5 and 93.75 % stand at equal distances.
         x = -np.log2(1 - rows.sparsity.to_numpy()) + (0.035 * (number - 5) if len(rows) == 1 else 0)
-        style = "--" if name in RANDOM else "-"
-        ax.plot(x, mean, style, marker=marker, ms=6.5, lw=1.6, color=colour, label=words)
+        line = "--" if name in RANDOM else "-"
+        ax.plot(x, mean, line, marker=marker, ms=6.5, lw=1.6, color=colour, label=words)
         if len(rows) == 1:
             ax.errorbar(x, mean, yerr=spread, color=colour, capsize=3, lw=1.2)
         else:
@@ -122,14 +121,14 @@ def gaps(studies: Mapping[str, pd.DataFrame], note: str = "") -> Figure:
     rows[-1][1].set_xlabel("spread of the path counts (sd / mean)")
     handles, labels = rows[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-    figures.heading(figure, note)
+    style.heading(figure, note)
     return figure
 
 
 def connectivity(nets: Mapping[str, pd.DataFrame], note: str = "") -> Figure | None:
     """Accuracy of every kind of pattern against its spectral gap: a row a net, a panel a sparsity; None without gaps.
 
-    - nets: title → table, see hbsnn_data.laptop; runs without spectral_gap are left out.
+    - nets: title → table, see pattern_runs.laptop; runs without spectral_gap are left out.
     """
     import matplotlib.pyplot as plt
 
@@ -156,7 +155,7 @@ def connectivity(nets: Mapping[str, pd.DataFrame], note: str = "") -> Figure | N
         ax.set_xlabel("spectral gap")
     order = [words for words, _, _ in FAMILIES.values() if words in shown]
     figure.legend([shown[words] for words in order], order, loc="outside lower center", ncols=5, fontsize=9)
-    figures.heading(figure, note)
+    style.heading(figure, note)
     return figure
 
 
@@ -230,7 +229,7 @@ def costs(bench: BenchFile, sparsity: float, note: str = "") -> Figure:
     figure.legend(
         handles, [words for words, _ in IMPLS.values()], loc="outside lower center", ncols=3, fontsize=9
     )
-    figures.heading(figure, note)
+    style.heading(figure, note)
     return figure
 
 

@@ -108,7 +108,9 @@ def contrasts(title: str, metric: str, final: pd.DataFrame, order: Sequence[str]
                 "n": len(own),
                 "metric": metric,
                 "mean": _spread(own[metric]),
-                "minus FP32": "" if pairs is None or pairs.empty else _difference(pairs[arm], pairs["fp32"]),
+                "minus FP32": ""
+                if pairs is None or pairs.empty
+                else _difference(pairs.treatment, pairs.control),
                 "updates lost": "" if math.isnan(lost) else f"{lost:.0%}",
                 "failed": f"{len(failures)} of {len(own)}" + "".join(f": {f}" for f in failures[:1]),
             }
