@@ -11,7 +11,7 @@ import pandas as pd
 
 from leandnn.bench.benchfile import BenchFile
 from leandnn.report import pattern_runs, style
-from leandnn.report.rbgp.graphs import GRAPHS
+from leandnn.report.rbgp.method import GRAPHS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
