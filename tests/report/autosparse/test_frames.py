@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from leandnn.bench.benchfile import BenchFile
 from leandnn.machine import card
-from leandnn.report.autosparse import numbers as tables
-from leandnn.report.autosparse import tables as tables_autosparse
-from leandnn.report.benchfile import BenchFile
+from leandnn.report import pages
+from leandnn.report.autosparse import frames
 
 
 def row(impl: str, seconds: float, **case: object) -> dict[str, object]:
@@ -32,7 +32,7 @@ LONE = MEASURED.rows[-1]["case"]  # of a batch that only the dense net was timed
 
 
 def test_exported_nets_have_speed_and_memory_beside_the_macs():
-    found = tables.exported(MEASURED)
+    found = frames.exported(MEASURED)
     assert found["as"].tolist() == ["dense", "CSR", "hierarchical", "dense"]
     assert found.batch.tolist() == [1, 1, 1, 32]
     assert found["faster, times"].tolist() == pytest.approx([1, 0.5, 4, 1])
@@ -43,7 +43,7 @@ def test_exported_nets_have_speed_and_memory_beside_the_macs():
 
 
 def test_steps_are_multiples_of_the_dense_one_with_every_peer_that_was_measured():
-    (found,) = tables.steps(MEASURED).to_dict("records")
+    (found,) = frames.steps(MEASURED).to_dict("records")
     times = {"dense, ms": 100, "leandnn": 1.1, "pquant-ml": 1.5}
     assert found == {"net": "VGG19", "batch": 32} | {name: pytest.approx(t) for name, t in times.items()}
 
@@ -53,7 +53,7 @@ def test_the_cost_of_a_sparsity_is_in_points_against_the_same_seeds():
             ("autosparse_50", 1, 0.77), ("free", 0, 0.1)]  # fmt: skip
     final = pd.DataFrame(rows, columns=["arm", "seed", "test_accuracy"])
     dense = pd.DataFrame({"seed": [0, 1, 2], "test_accuracy": [0.80, 0.78, 0.10]})
-    found = tables.cost_of_sparsity(final, dense)
+    found = frames.cost_of_sparsity(final, dense)
     assert found.index.tolist() == [50, 90]
     assert found.tolist() == pytest.approx([-1, -8])
 
@@ -66,14 +66,14 @@ def test_the_first_point_is_the_mean_of_the_seeds_at_the_least_share():
         for epoch in (1, 2, 3)
     ])  # fmt: skip
     final = pd.DataFrame({"arm": ["autosparse"], "seed": [0], "steps": [30]})
-    share, found = tables.first(final, history, ("autosparse", "str"))
+    share, found = frames.first(final, history, ("autosparse", "str"))
     assert share == pytest.approx(100 / 3)
     assert found["masked_gradient"] == {"autosparse": pytest.approx(60), "str": 0.0}
     assert found["returned"]["str"] == pytest.approx(1)
 
 
 def test_readme_has_targets_steps_and_exports_of_every_machine(tmp_path: Path):
-    assert "Not measured yet" in tables_autosparse.autosparse(tmp_path)
+    assert "Not measured yet" in pages.every_table()["autosparse"].markdown(tmp_path)
     path = tmp_path / "reference/box/bench-autosparse.json"
     path.parent.mkdir(parents=True)
     rows = [
@@ -82,8 +82,8 @@ def test_readme_has_targets_steps_and_exports_of_every_machine(tmp_path: Path):
         if row["case"] != LONE
     ]
     path.write_text(json.dumps({"machine": card.read(), "rows": rows}))
-    lines = tables_autosparse.autosparse(tmp_path).splitlines()
-    assert "| a step with thresholds: ≤ 1.10 × dense | 1 of 1 | 1.10 × | reached |" in lines
+    lines = pages.every_table()["autosparse"].markdown(tmp_path).splitlines()
+    assert "| a step with thresholds: ≤ 1.1 × dense | 1 of 1 | 1.10 × | reached |" in lines
     assert "| the ledger of ResNet50: ≤ 1 s | 1 of 1 | 0.07 s | reached |" in lines
     assert "| VGG19, batch 32 | 100.0 | 1.10 × | 1.50 × |" in lines
     assert "| VGG19, batch 1 | 20.00 | 40.00 | 5.00 | 4.00 × | 4.00 × | 25 % |" in lines

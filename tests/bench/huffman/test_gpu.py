@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from leandnn.bench.huffman import gpu as huffman_gpu
+from leandnn.bench.huffman import gpu
 from leandnn.errors import LeandnnError
 from leandnn.huffman import full_alexnet
 
@@ -36,20 +36,20 @@ def test_rows_of_ours_and_of_a_peer_that_is_checked(monkeypatch: pytest.MonkeyPa
     nvidia.nvcomp = nvcomp  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nvidia", nvidia)
     monkeypatch.setitem(sys.modules, "nvidia.nvcomp", nvcomp)
-    monkeypatch.setattr(huffman_gpu, "present", lambda: True)
+    monkeypatch.setattr(gpu, "present", lambda: True)
     monkeypatch.setattr(Codec, "broken", broken)
     net = full_alexnet.shared(shrink=32)
     if broken:
         with pytest.raises(LeandnnError, match="nvCOMP ANS does not give back the symbols of fc6"):
-            huffman_gpu.rates(net, 2, device="cpu")
+            gpu.rates(net, 2, device="cpu")
         return
-    rows = huffman_gpu.rates(net, 2, device="cpu")
+    rows = gpu.rates(net, 2, device="cpu")
     assert [(r["case"]["case"], r["impl"]) for r in rows] == [
-        (name, impl) for name in huffman_gpu.CASES for impl in ("leandnn", huffman_gpu.NVCOMP)
+        (name, impl) for name in gpu.CASES for impl in ("leandnn", gpu.NVCOMP)
     ]
     assert all(r["work"] > 0 and r["n"] == 2 for r in rows)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_there_are_no_rows():
-    assert huffman_gpu.rates(full_alexnet.AlexNet(32), 2) == []
+    assert gpu.rates(full_alexnet.AlexNet(32), 2) == []

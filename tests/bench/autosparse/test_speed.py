@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from leandnn.autosparse import method, study
-from leandnn.bench.autosparse import speed as autosparse
+from leandnn.bench.autosparse import speed
 from leandnn.errors import LeandnnError
 from leandnn.machine import determinism
 from leandnn.models.vgg_small import SmallVGG
@@ -16,13 +16,13 @@ from leandnn.models.vgg_small import SmallVGG
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch):
     """One step net of four images, one repeat."""
-    monkeypatch.setattr(autosparse, "NETS", {"SmallVGG": (SmallVGG, study.VGG.ends, 4)})
-    monkeypatch.setattr(autosparse, "_pquant", lambda: None)
+    monkeypatch.setattr(speed, "NETS", {"SmallVGG": (SmallVGG, study.VGG.ends, 4)})
+    monkeypatch.setattr(speed, "_pquant", lambda: None)
     determinism.configure(seed=0, threads=1)
 
 
 def test_steps_have_the_dense_net_and_plain_autograd_beside_ours():
-    rows = autosparse._steps("SmallVGG", 2)
+    rows = speed._steps("SmallVGG", 2)
     assert [r["impl"] for r in rows] == ["leandnn", "torch.dense", "torch.autograd"]
     assert all(r["case"] == {"what": "step", "net": "SmallVGG", "batch": 4} for r in rows)
     assert all(r["n"] == 2 and r["median_s"] > 0 for r in rows)
@@ -32,18 +32,18 @@ def test_a_wrong_gradient_stops_the_bench(monkeypatch: pytest.MonkeyPatch):
     real = method.soft_threshold
     monkeypatch.setattr(method, "soft_threshold", lambda w, s, alpha, share: real(w, s, alpha / 2, share))
     with pytest.raises(LeandnnError, match=r"gradient of features\.\d+\.weight in SmallVGG is wrong"):
-        autosparse._check("SmallVGG")
+        speed._check("SmallVGG")
 
 
 def test_a_peer_with_another_gradient_stops_the_bench(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(autosparse, "_pquant", lambda: lambda weight: autosparse.PlainThreshold(0.2))
+    monkeypatch.setattr(speed, "_pquant", lambda: lambda weight: speed.PlainThreshold(0.2))
     with pytest.raises(LeandnnError, match=r"pquant-ml: the gradient of features\.\d+\.weight in SmallVGG"):
-        autosparse._check("SmallVGG")
+        speed._check("SmallVGG")
 
 
 def test_a_peer_that_is_installed_has_a_row(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(autosparse, "_pquant", lambda: lambda weight: autosparse.PlainThreshold(0.5))
-    rows = autosparse._steps("SmallVGG", 1)
+    monkeypatch.setattr(speed, "_pquant", lambda: lambda weight: speed.PlainThreshold(0.5))
+    rows = speed._steps("SmallVGG", 1)
     assert [r["impl"] for r in rows] == ["leandnn", "torch.dense", "torch.autograd", "pquant-ml"]
 
 
@@ -58,7 +58,7 @@ def sparse_net() -> nn.Module:
 
 
 def test_exported_nets_are_measured_with_what_their_zeros_leave():
-    rows = autosparse._inference("SmallVGG", sparse_net(), sparse_net(), (2,), 2)
+    rows = speed._inference("SmallVGG", sparse_net(), sparse_net(), (2,), 2)
     found = {r["impl"]: r["case"] for r in rows}
     assert list(found) == ["torch.dense", "leandnn.csr", "leandnn"]
     assert found["torch.dense"]["macs"] == 1
@@ -72,20 +72,20 @@ def test_exported_nets_are_measured_with_what_their_zeros_leave():
 
 
 def test_a_net_that_computes_something_else_stops_the_bench(monkeypatch: pytest.MonkeyPatch):
-    real = autosparse.fold
+    real = speed.fold
 
     def broken(model: nn.Module) -> nn.Module:
         return nn.Sequential(real(model), nn.Softmax(1))
 
-    monkeypatch.setattr(autosparse, "fold", broken)
+    monkeypatch.setattr(speed, "fold", broken)
     with pytest.raises(LeandnnError, match="torch.dense computes another function"):
-        autosparse._inference("SmallVGG", sparse_net(), sparse_net(), (2,), 1)
+        speed._inference("SmallVGG", sparse_net(), sparse_net(), (2,), 1)
 
 
 def test_the_ledger_is_checked_and_the_summary_has_every_number():
-    rows = autosparse._steps("SmallVGG", 2) + autosparse._ledger(1)
-    rows += autosparse._inference("SmallVGG", sparse_net(), sparse_net(), (2,), 2)
-    text = autosparse.summary(rows)
+    rows = speed._steps("SmallVGG", 2) + speed._ledger(1)
+    rows += speed._inference("SmallVGG", sparse_net(), sparse_net(), (2,), 2)
+    text = speed.summary(rows)
     assert "SmallVGG: AutoSparse step / dense step = " in text
     assert "torch.autograd" in text
     assert "ledger of ResNet50: " in text

@@ -8,19 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from leandnn.bench.huffman import all as huffman
-from leandnn.bench.huffman import decode as huffman_decode
-from leandnn.bench.huffman import layers as huffman_layers
-from leandnn.bench.huffman import memory as huffman_memory
-from leandnn.bench.huffman import peers as huffman_peers
-from leandnn.bench.huffman import plans as huffman_plans
+from leandnn.bench.huffman import decode, inference, memory, peers, plans
+from leandnn.bench.huffman import layers as layer_rows
 from leandnn.errors import LeandnnError
 from leandnn.huffman import full_alexnet
 from leandnn.huffman.compress import encode
 from leandnn.huffman.costs import Costs
 from leandnn.huffman.prune import layers
-from leandnn.machine import memory
-from leandnn.report.huffman import targets as huffman_targets
+from leandnn.machine import memory as process
 
 SHRINK = 32
 
@@ -90,7 +85,7 @@ def test_pruned_and_shared_as_the_settings_say(net: full_alexnet.AlexNet):
 
 
 def test_sizes_add_up(models):
-    found = huffman_decode.sizes(models)
+    found = decode.sizes(models)
     for layout, model in models.items():
         parts = [r["work"] for r in found if r["case"]["layout"] == layout and r["case"]["layer"] != "all"]
         (whole,) = (r for r in found if r["case"]["layout"] == layout and r["case"]["layer"] == "all")
@@ -101,11 +96,11 @@ def test_sizes_add_up(models):
 
 
 def test_every_decoder_gives_the_symbols_back(net: full_alexnet.AlexNet):
-    found = huffman_decode.rates(net, 1)
+    found = decode.rates(net, 1)
     by_case = {r["case"]["case"]: set() for r in found}
     for r in found:
         by_case[r["case"]["case"]].add(r["impl"])
-    assert set(by_case) == set(huffman_decode.CASES)
+    assert set(by_case) == set(decode.CASES)
     for impls in by_case.values():
         assert {"leandnn", "leandnn.baseline.lanes", "leandnn.baseline.streams", "memcpy"} <= impls
 
@@ -114,19 +109,19 @@ def test_peers_that_are_installed_decode_what_was_coded():
     pytest.importorskip("zstandard")
     random = np.random.default_rng(0)
     streams = tuple(random.geometric(0.3, 200_000).clip(0, 31).astype(np.uint8) for _ in range(2))
-    for call, count in huffman_peers.huffman_decoders(streams, slow=False).values():
-        assert huffman_peers.same(call(), streams) and count == 400_000
+    for call, count in peers.decoders(streams, slow=False).values():
+        assert peers.same(call(), streams) and count == 400_000
 
 
 def test_other_symbols_are_noticed():
     streams = np.zeros(10, np.uint8), np.ones(10, np.uint8)
-    assert huffman_peers.same([bytes(10), bytes([1] * 10)], streams)
-    assert not huffman_peers.same([bytes(10), bytes(10)], streams)
-    assert not huffman_peers.same([bytes(9), bytes([1] * 9)], streams)
+    assert peers.same([bytes(10), bytes([1] * 10)], streams)
+    assert not peers.same([bytes(10), bytes(10)], streams)
+    assert not peers.same([bytes(9), bytes([1] * 9)], streams)
 
 
 def test_every_way_to_run_a_layer_computes_it(net: full_alexnet.AlexNet, models):
-    found = huffman_layers.linear(net, models["lanes"], ("fc6", "fc8"), (1, 3), 1)
+    found = layer_rows.linear(net, models["lanes"], ("fc6", "fc8"), (1, 3), 1)
     impls = [r["impl"] for r in found if r["case"] == {"what": "layer", "layer": "fc6", "batch": 3}]
     assert impls[:8] == [
         "torch.dense", "torch.dense (feature-major)", "torch.bf16", "torch.csr, already decoded",
@@ -136,24 +131,24 @@ def test_every_way_to_run_a_layer_computes_it(net: full_alexnet.AlexNet, models)
 
 
 def test_a_wrong_layer_is_not_measured(net: full_alexnet.AlexNet, models, monkeypatch: pytest.MonkeyPatch):
-    right = huffman_peers.csr
-    monkeypatch.setattr(huffman_peers, "csr", lambda layer, x: right(layer, x) * 1.001)
+    right = peers.csr
+    monkeypatch.setattr(peers, "csr", lambda layer, x: right(layer, x) * 1.001)
     with pytest.raises(LeandnnError, match=r"decode → torch.csr in fc7, batch 2 is wrong: 0.001 away"):
-        huffman_layers.linear(net, models["lanes"], ("fc7",), (2,), 1)
+        layer_rows.linear(net, models["lanes"], ("fc7",), (2,), 1)
 
 
 def test_the_dense_net_has_the_coded_weights(net: full_alexnet.AlexNet, models):
     x = torch.randn(2, *full_alexnet.IMAGE)
-    torch.testing.assert_close(huffman_layers.decoded(models["lanes"])(x), net(x))
+    torch.testing.assert_close(layer_rows.decoded(models["lanes"])(x), net(x))
 
 
 def test_memory_is_measured_in_a_process_of_its_own(models):
     try:
-        memory.reset_peak()
+        process.reset_peak()
     except LeandnnError:
         pytest.skip("this system does not count peaks of memory")
     layer = models["lanes"].layers()["classifier.6"]
-    measured = huffman_memory.measure(layer, 1)
+    measured = memory.measure(layer, 1)
     # At least the weights; at most what a fresh process touches beside them: some hundred pages.
     assert measured is not None
     assert layer.weight_nbytes <= measured <= layer.weight_nbytes + 1_000_000
@@ -162,20 +157,20 @@ def test_memory_is_measured_in_a_process_of_its_own(models):
 def test_plans_are_scored_by_rounds_that_did_not_choose_them():
     # In even rounds batches of 2 look better; the odd ones say what they are worth.
     seconds = np.array([[[1.0, 1.0], [1.0, 1.0]], [[1.0, 4.0], [1.0, 4.0]]] * 2)
-    plans = huffman_plans.scored({"fused": costs(seconds)})
-    own = plans[16, "fused", "uniform"]
+    found = plans.scored({"fused": costs(seconds)})
+    own = found[16, "fused", "uniform"]
     assert own is not None and own.chosen.batches == (2, 2)
     assert own.chosen.seconds_per_image == 1.0 and own.held_out.seconds_per_image == 4.0
     assert own.seconds == (4.0, 4.0)
 
 
 def test_a_cap_that_nothing_fits_has_no_plan(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(huffman_plans, "CAPS", (1, 16))
-    plans = huffman_plans.scored({name: costs(np.ones((2, 2, 2))) for name in ("fused", "slow")})
-    assert plans[1, "slow", "variable"] is None
-    rows = huffman_plans.planned(plans)
+    monkeypatch.setattr(plans, "CAPS", (1, 16))
+    found = plans.scored({name: costs(np.ones((2, 2, 2))) for name in ("fused", "slow")})
+    assert found[1, "slow", "variable"] is None
+    rows = plans.planned(found)
     assert {r["case"]["cap_mb"] for r in rows} == {16} and len(rows) == 4
-    arms = huffman_plans.arms(plans)
+    arms = plans.arms(found)
     assert set(arms) == {
         f"{kind}-batch{end}" for kind in ("uniform", "variable") for end in ("", "-16mb", "-fused", "-fused-16mb")
     }  # fmt: skip
@@ -183,48 +178,23 @@ def test_a_cap_that_nothing_fits_has_no_plan(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_surface_keeps_its_limits_of_latency(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(huffman_plans, "CAPS", (16,))
-    monkeypatch.setattr(huffman_plans, "LATENCIES", (0.1, 2.5, 10.0))
+    monkeypatch.setattr(plans, "CAPS", (16,))
+    monkeypatch.setattr(plans, "LATENCIES", (0.1, 2.5, 10.0))
     # Two units: an image alone takes 2 s; a pair 3 s, so that an image takes 1.5 s and its latency is 3 s.
-    rows = huffman_plans.surface({"fused": costs(np.array([[[1.0, 1.5], [1.0, 1.5]]] * 2))})
+    rows = plans.surface({"fused": costs(np.array([[[1.0, 1.5], [1.0, 1.5]]] * 2))})
     found = {r["case"]["latency_cap_ms"]: (r["case"]["batches"], r["rate"]) for r in rows}
     assert found == {2500: ([1, 1], 0.5), 10000: ([2, 2], pytest.approx(2 / 3))}
 
 
-def test_targets_are_met_missed_or_not_measured():
-    def row(impl: str, rate: float, threads: int = 1, **case: object) -> dict:
-        return {"impl": impl, "rate": rate, "threads": threads, "case": case, "work": rate}
-
-    rows = [
-        row("leandnn", 8.0, what="decode", case="fc6, 7 bits"),
-        row(huffman_peers.HUFF0, 2.0, what="decode", case="fc6, 7 bits"),
-        row("leandnn.avx2.streams", 1.0, what="decode", case="fc6, 7 bits"),
-        row("leandnn", 6.0, what="layer", layer="fc6", batch=4),
-        row("torch.dense", 0.5, what="layer", layer="fc6", batch=4),
-        row("torch.dense (feature-major)", 1.0, what="layer", layer="fc6", batch=4),
-        row("leandnn", 120.0, what="memory", layer="fc6", batch=1, compressed_bytes=100, measured_bytes=104),
-    ]
-    found = {own.what: own for own in huffman_targets.targets(rows)}
-    assert found["decode fc6, 7 bits, × huff0"].met == "yes"
-    assert found["decode fc6 by avx2, the better layout, × huff0"].met == "NO"
-    assert found["decode fc6, 8 bits, × huff0"].met == "not measured"
-    assert found["fc6, batch 4, × dense FP32"].measured == 6.0
-    assert found["fc6, batch 4, × dense FP32"].met == "NO"
-    assert found["fc6, batch 1, bytes × compressed, accounted"].met == "NO"
-    assert found["fc6, batch 1, bytes × compressed, measured"].met == "yes"
-    assert "fc6, batch 4, × dense FP32" in huffman_targets.table(rows)
-
-
 def test_a_quick_run_has_everything(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(huffman, "SHRINK", SHRINK)
-    monkeypatch.setattr(huffman, "QUICK_REPEATS", 2)
-    huffman.nets.cache_clear()
-    huffman.plans.cache_clear()
-    rows = huffman.rows(quick=True)
+    monkeypatch.setattr(inference, "SHRINK", SHRINK)
+    monkeypatch.setattr(inference, "QUICK_REPEATS", 2)
+    inference.nets.cache_clear()
+    inference.chosen_plans.cache_clear()
+    rows = inference.rows(quick=True)
     assert {r["case"]["what"] for r in rows} >= {"size", "decode", "layer", "memory", "net", "plan", "run"}
-    rounds = huffman.rounds(quick=True)
+    rounds = inference.rounds(quick=True)
     assert {"uniform-batch", "variable-batch", "uniform-batch-fused", "variable-batch-fused"} <= set(rounds)
-    assert {len(own) for own in rounds.values()} == {huffman.QUICK_ROUNDS // 2}
+    assert {len(own) for own in rounds.values()} == {inference.QUICK_ROUNDS // 2}
     json.dumps([rows, rounds])
-    words = huffman.summary(rows)
-    assert "net, batch 1, × dense FP32" in words and "plan for 32 MB" in words
+    assert "32 MB, fused decoder: " in inference.summary(rows)

@@ -1,4 +1,4 @@
-"""Price and speed tables: from files, per machine, and a broken file does not stop the rest."""
+"""The prices of runs: grouped by arm, and a broken file does not stop the rest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from leandnn.machine import card
-from leandnn.report import tables
+from leandnn.report import pages
 
 CARD = card.read()
 
@@ -30,7 +30,7 @@ def write(root: Path, name: str, content: object) -> None:
 def test_runs_are_grouped_by_arm_with_their_median(tmp_path: Path):
     runs = {f"bf16/vision/fp32-s{i}": cost(60.0 * (i + 1)) for i in range(3)}
     write(tmp_path, "box/cost.json", {"machine": CARD, "runs": runs})
-    (line,) = [x for x in tables.training(tmp_path).splitlines() if "fp32" in x]
+    (line,) = [x for x in pages.every_table()["training"].markdown(tmp_path).splitlines() if "fp32" in x]
     assert [c.strip() for c in line.strip("|").split("|")][:5] == [
         "`bf16/vision/fp32`",
         "3",
@@ -44,13 +44,7 @@ def test_a_broken_file_is_named_and_the_others_are_shown(tmp_path: Path):
     write(tmp_path, "a/cost.json", {"machine": CARD, "runs": {"bf16/vision/fp32-s0": cost(60.0)}})
     for name, content in (("b", "{"), ("c", '{"runs": NaN}'), ("d", "[]"), ("e", {"runs": {"x-s0": {}}})):
         write(tmp_path, f"{name}/cost.json", content)
-    text = tables.training(tmp_path)
+    text = pages.every_table()["training"].markdown(tmp_path)
     assert "1.0 min" in text
     for name in "bcde":
         assert f"`reference/{name}/cost.json` is refused" in text
-
-
-def test_without_files_the_command_that_makes_them_is_named(tmp_path: Path):
-    assert "dvc repro" in tables.training(tmp_path)
-    assert "leandnn bench commands" in tables.commands(tmp_path)
-    assert "leandnn bench train-step" in tables.train_step(tmp_path)

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leandnn.bench.benchfile import BenchFile
 from leandnn.hbsnn import hierarchical
-from leandnn.report import runs, sparse_nets
-from leandnn.report.benchfile import BenchFile
-from leandnn.report.hbsnn import figures as hbsnn_figures
+from leandnn.report import pattern_runs, runs
+from leandnn.report.hbsnn import figures
 
 pytestmark = pytest.mark.usefixtures("drawn")
 OURS, BLOCK = "hbsnn/patterns/hierarchical", "blocksparse/baselines/block4x4"
@@ -27,7 +27,7 @@ def table(**arms: float) -> pd.DataFrame:
     rows = [
         {
             "arm": arm.replace("__", "/"),
-            "family": sparse_nets.family(arm.replace("__", "/")),
+            "family": pattern_runs.family(arm.replace("__", "/")),
             "seed": seed,
             "sparsity": 0.875,
             "test_accuracy": accuracy + seed / 100,
@@ -44,7 +44,7 @@ def two() -> pd.DataFrame:
 
 def test_an_arm_belongs_to_the_family_of_its_name():
     names = ("rbgp/sparsities/rbgp4_93", "blocksparse/sparsities/block16x16_75", "hbsnn/sizes/4x4_1x1", OURS)
-    assert [sparse_nets.family(name) for name in names] == ["rbgp4", "block16x16", "4x4_1x1", "hierarchical"]
+    assert [pattern_runs.family(name) for name in names] == ["rbgp4", "block16x16", "4x4_1x1", "hierarchical"]
 
 
 points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12)
@@ -52,7 +52,7 @@ points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, m
 
 @given(points)
 def test_the_front_holds_what_nothing_beats(found: list[tuple[int, int]]):
-    kept = sparse_nets.front(found)
+    kept = pattern_runs.front(found)
 
     def beaten(point: tuple[int, int]) -> bool:
         return any((other[0] <= point[0] and other[1] >= point[1]) and other != point for other in found)
@@ -63,9 +63,9 @@ def test_the_front_holds_what_nothing_beats(found: list[tuple[int, int]]):
 
 def test_pairs_are_of_one_seed_and_means_of_one_arm():
     data = pd.concat([two(), two().iloc[[0]].assign(seed=7)])  # a seed that the control does not have
-    pairs = sparse_nets.differences(data, OURS, BLOCK)
+    pairs = runs.pairs(data, "test_accuracy", BLOCK, OURS)
     assert pairs.seed.tolist() == [0, 1] and pairs.difference.tolist() == pytest.approx([0.1, 0.1])
-    means = sparse_nets.means(two()).set_index("arm")
+    means = pattern_runs.means(two()).set_index("arm")
     assert means.accuracy[OURS] == pytest.approx(0.705) and means.n[OURS] == 2
     assert means.sd[OURS] == pytest.approx(np.std([0.7, 0.71], ddof=1))
 
@@ -80,11 +80,14 @@ def write(runs: Path, arm: str, seed: int, accuracy: float) -> None:
 
 
 def test_runs_of_several_comparisons_come_in_one_table(tmp_path: Path):
-    assert sparse_nets.laptop(tmp_path).empty and sparse_nets.recorded(tmp_path).empty
+    assert (
+        pattern_runs.laptop(tmp_path, figures.COMPARISONS).empty
+        and pattern_runs.recorded(tmp_path, figures.COMPARISONS).empty
+    )
     write(tmp_path, OURS, 0, 0.7)
     write(tmp_path, BLOCK, 0, 0.6)
     write(tmp_path, "bf16/vision/fp32", 0, 0.8)
-    found = sparse_nets.laptop(tmp_path)
+    found = pattern_runs.laptop(tmp_path, figures.COMPARISONS)
     assert dict(zip(found.arm, found.test_accuracy, strict=True)) == {OURS: 0.7, BLOCK: 0.6}
 
 
@@ -92,14 +95,14 @@ def test_while_desk_studies_are_under_way_every_arm_comes_from_the_scale_with_mo
     own = two().assign(steps=10)
     desk = pd.concat([own.assign(test_accuracy=0.5), own.assign(seed=own.seed + 2, test_accuracy=0.5)])
     only_ours = desk[desk.arm == OURS]
-    table, words = sparse_nets.joined(own, only_ours, (OURS, BLOCK))
+    table, words = pattern_runs.joined(own, only_ours, (OURS, BLOCK))
     assert table.groupby("arm").seed.nunique().to_dict() == {OURS: 4, BLOCK: 2}
     assert words == "desk scale, and the pipeline's runs where those are more"
-    table, words = sparse_nets.joined(own, desk, (OURS, BLOCK))
+    table, words = pattern_runs.joined(own, desk, (OURS, BLOCK))
     assert words == "desk scale" and (table.test_accuracy == 0.5).all() and len(table) == 8
     fewer = only_ours[only_ours.seed == 0]
     for laptop, recorded in ((own, desk.iloc[:0]), (own, fewer), (own.assign(steps=3), only_ours)):
-        table, words = sparse_nets.joined(laptop, recorded, (OURS, BLOCK))
+        table, words = pattern_runs.joined(laptop, recorded, (OURS, BLOCK))
         assert words == "the pipeline's runs" and table.equals(laptop)
     assert runs.seeds_in_words(desk) == "n = 4"
     assert runs.seeds_in_words(pd.concat([own, only_ours])) == "n = 2 to 4"
@@ -109,9 +112,9 @@ def test_a_difference_is_said_with_its_seeds():
     own = pd.DataFrame({
         "arm": ["x", "x", "y", "y", "y"], "seed": [0, 1, 0, 1, 2], "test_accuracy": [0.7, 0.72, 0.71, 0.72, 0.9]
     })  # fmt: skip
-    said = sparse_nets.difference_in_words(own, "x", "y")
+    said = pattern_runs.difference_in_words(own, "x", "y")
     assert said == "x minus y: -0.50 points of test accuracy, mean of 2 seeds (-1.00 to +0.00)"
-    assert sparse_nets.difference_in_words(own, "x", "z") == ""
+    assert pattern_runs.difference_in_words(own, "x", "z") == ""
 
 
 def net(arm: str, impl: str, seconds: float, what: str = "net") -> dict[str, object]:
@@ -122,14 +125,14 @@ def test_the_faster_layout_of_a_net_counts():
     rows = [net("a", "torch.dense", 2.0), net("a", "torch.dense (contiguous)", 3.0), net("b", "leandnn", 1.0)]
     rows += [net("a", "torch.dense", 0.5, "pruned layers"), {"case": {"what": "prune"}, "median_s": 9.0}]
     bench = BenchFile({}, rows)
-    assert sparse_nets.seconds(bench, "net") == {"a": 2.0, "b": 1.0}
-    assert sparse_nets.seconds(bench, "pruned layers") == {"a": 0.5}
+    assert pattern_runs.seconds(bench, "net") == {"a": 2.0, "b": 1.0}
+    assert pattern_runs.seconds(bench, "pruned layers") == {"a": 0.5}
 
 
 def test_a_hierarchy_is_drawn_level_by_level():
     weight = torch.randn(32, 8, 3, 3, generator=torch.Generator().manual_seed(0))
     steps = [hierarchical(weight, ((8, 12), (2, 2))[:n], (0.5, 0.5)[:n]) for n in (1, 2)]
-    figure = hbsnn_figures.hierarchy(weight, list(zip(("one", "two"), steps, strict=True)), "NOTE")
+    figure = figures.hierarchy(weight, list(zip(("one", "two"), steps, strict=True)), "NOTE")
     images = [image for ax in figure.axes for image in ax.images]
     shown = [np.asarray(image.get_array().filled(np.nan)) for image in images]
     assert len(shown) == 6  # three steps, whole and enlarged
@@ -146,27 +149,27 @@ def test_a_hierarchy_is_drawn_level_by_level():
 
 def test_a_matrix_of_one_large_block_is_drawn_too():
     weight = torch.randn(8, 8)
-    hbsnn_figures.hierarchy(weight, [("one", hierarchical(weight, (8, 2), (1.0, 0.5)))])
+    figures.hierarchy(weight, [("one", hierarchical(weight, (8, 2), (1.0, 0.5)))])
 
 
 def test_the_trained_layer_is_read_from_the_classifier(tmp_path: Path):
     folder = tmp_path / "features" / "cifar10"
     folder.mkdir(parents=True)
     weight = torch.randn(32, 32, 3, 3)
-    safetensors.torch.save_file({hbsnn_figures.LAYER: weight}, folder / "model.safetensors")
-    assert torch.equal(hbsnn_figures.trained_layer(tmp_path), weight)
+    safetensors.torch.save_file({figures.LAYER: weight}, folder / "model.safetensors")
+    assert torch.equal(figures.trained_layer(tmp_path), weight)
 
 
 def test_the_name_of_the_trained_layer_is_one_of_the_classifiers():
     from leandnn.models.resnet_small import SmallResNet
 
-    assert SmallResNet().get_parameter(hbsnn_figures.LAYER).shape == (32, 32, 3, 3)
+    assert SmallResNet().get_parameter(figures.LAYER).shape == (32, 32, 3, 3)
 
 
 def test_the_pareto_figure_has_a_panel_a_time_and_the_front():
     data = two()
     times = {"pruned layers": {OURS: 0.002, BLOCK: 0.001}, "net": {OURS: 0.004, BLOCK: 0.005}}
-    figure = hbsnn_figures.pareto(data, times, 8)
+    figure = figures.pareto(data, times, 8)
     for ax, expected in zip(figure.axes, ([1.0, 2.0], [4.0]), strict=True):
         front = next(line for line in ax.lines if line.get_label() == "Pareto front")
         assert front.get_xdata().tolist() == pytest.approx(expected)
@@ -175,7 +178,7 @@ def test_the_pareto_figure_has_a_panel_a_time_and_the_front():
 
 
 def test_the_figure_of_pairs_shows_each_seed_and_the_interval():
-    figure = hbsnn_figures.pairs(sparse_nets.differences(two(), OURS, BLOCK), 0.95)
+    figure = figures.pairs(runs.pairs(two(), "test_accuracy", BLOCK, OURS), 0.95)
     (ax,) = figure.axes
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == ["seed 0", "seed 1", "mean, 90 % interval"]
@@ -185,14 +188,14 @@ def test_the_figure_of_pairs_shows_each_seed_and_the_interval():
 
 def test_accuracy_by_sparsity_puts_near_sparsities_together():
     data = pd.concat([two(), two().assign(arm="x/y/block16x16", family="block16x16", sparsity=0.8752)])
-    (ax,) = hbsnn_figures.sparsities(data).axes
+    (ax,) = figures.sparsities(data).axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["87.5 %"]
 
 
 def test_ablations_leave_out_what_was_not_run():
     data = table(hbsnn__patterns__hierarchical=0.7, hbsnn__division__flat=0.72)
     groups = {"division": {"hbsnn/division/flat": "flat", "hbsnn/division/half_quarter": "halves"}}
-    (ax,) = hbsnn_figures.ablations(data, OURS, groups).axes
+    (ax,) = figures.ablations(data, OURS, groups).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["flat"]
     dots = next(line for line in ax.lines if line.get_marker() == "o")
     assert dots.get_xdata().tolist() == pytest.approx([2.0, 2.0])

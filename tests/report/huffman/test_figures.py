@@ -10,10 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leandnn.report import benchfile
-from leandnn.report.benchfile import BenchFile
-from leandnn.report.huffman import figures as huffman_figures
-from leandnn.report.huffman import numbers as huffman_data
+from leandnn.bench.benchfile import BenchFile
+from leandnn.report.huffman import figures, frames
 
 pytestmark = pytest.mark.usefixtures("drawn")
 LAYERS = {"a": 1000, "b": 3000}
@@ -26,13 +24,11 @@ def final(seeds: int = 2) -> pd.DataFrame:
     rows = []
     for seed in range(seeds):
         row: dict[str, Any] = {"arm": "huffman", "seed": seed}
-        for place, stage in enumerate((*huffman_data.STAGES, "control")):
+        for place, stage in enumerate((*frames.STAGES, "control")):
             row[f"{stage}_accuracy"] = 0.7 + place / 1000 + seed / 100
         for name, weights in LAYERS.items():
             sizes = (4 * weights, weights / 2, weights / 5, weights / 10 + seed)
-            row |= {
-                f"{name}.{stage}_bytes": size for stage, size in zip(huffman_data.SIZES, sizes, strict=True)
-            }
+            row |= {f"{name}.{stage}_bytes": size for stage, size in zip(frames.SIZES, sizes, strict=True)}
             row |= {f"{name}.nonzeros": weights / 10, f"{name}.entropy_bits": 0.5 * weights}
             bits = {"weight_code": 0.3, "advance_code": 0.3, "table": 0.1, "row": 0.05, "padding": 0.05}
             row |= {f"{name}.{part}_bits": share * weights for part, share in bits.items()}
@@ -54,7 +50,7 @@ def planned(decoder: str, kind: str, cap: int, rate: float, chosen: float, **cas
 
 
 def rows() -> list[dict[str, Any]]:
-    """What bench/huffman/all.py writes, in small."""
+    """What bench/huffman/inference.py writes, in small."""
     found = []
     for name, weights in LAYERS.items():
         parts = {f"{part}_bytes": weights / 100 for part in ("weight", "index", "padding")}
@@ -89,14 +85,12 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> BenchFile:
-    path = tmp_path / "bench-huffman.json"
-    path.write_text(json.dumps({"machine": {"name": "m"}, "rows": rows()}))
-    return benchfile.read(path)
+def bench() -> BenchFile:
+    return BenchFile({"name": "m"}, rows())
 
 
 def test_without_runs_there_are_no_rows(tmp_path: Path):
-    assert huffman_data.compression(tmp_path).empty and huffman_data.recorded(tmp_path).empty
+    assert frames.compression(tmp_path).empty and frames.recorded(tmp_path).empty
 
 
 def test_runs_of_the_pipeline_are_found(tmp_path: Path):
@@ -105,75 +99,75 @@ def test_runs_of_the_pipeline_are_found(tmp_path: Path):
     facts = {"arm": "huffman", "seed": 3, "steps": 1, "parameters": 1, "failure": None}
     (folder / "metrics.json").write_text(json.dumps({**facts, "metrics": {"coded_accuracy": 0.7}}))
     (folder / "history.csv").write_text("epoch\n1\n")
-    assert huffman_data.compression(tmp_path).coded_accuracy.tolist() == [0.7]
+    assert frames.compression(tmp_path).coded_accuracy.tolist() == [0.7]
 
 
 def test_accuracies_have_a_row_a_seed_and_stage():
-    found = huffman_data.accuracies(final())
+    found = frames.accuracies(final())
     assert len(found) == 2 * 7
     assert found[(found.seed == 1) & (found.stage == "pruned")].accuracy.item() == pytest.approx(0.711)
 
 
 def test_sizes_and_bits_are_means_over_the_seeds_by_layer():
-    assert huffman_data.layers(final()) == set(LAYERS)
-    assert huffman_data.sizes(final(), ["b", "a"]).index.tolist() == ["b", "a"]
-    sizes = huffman_data.sizes(final(), list(LAYERS))
-    assert sizes.index.tolist() == ["a", "b"] and sizes.columns.tolist() == list(huffman_data.SIZES)
+    assert frames.layers(final()) == set(LAYERS)
+    assert frames.sizes(final(), ["b", "a"]).index.tolist() == ["b", "a"]
+    sizes = frames.sizes(final(), list(LAYERS))
+    assert sizes.index.tolist() == ["a", "b"] and sizes.columns.tolist() == list(frames.SIZES)
     assert sizes.coded.tolist() == pytest.approx([100.5, 300.5]) and sizes.dense.tolist() == [4000, 12000]
-    bits = huffman_data.bits(final(), list(LAYERS))
+    bits = frames.bits(final(), list(LAYERS))
     assert bits.nonzeros.tolist() == [100, 300]
     assert bits["tables, rows and offsets"].tolist() == pytest.approx([150, 450])
     assert bits["indices"].tolist() == pytest.approx([300, 900]) and bits.entropy.tolist() == [500, 1500]
 
 
 def test_a_benchs_sizes_come_in_the_same_table(bench: BenchFile):
-    found = huffman_data.bench_bits(bench, "smallest", DENSITY)
+    found = frames.bench_bits(bench, "smallest", DENSITY)
     assert found.index.tolist() == ["a", "b"]  # the sum of all layers is none
     assert found["tables, rows and offsets"].tolist() == pytest.approx([160, 480])
     assert found.nonzeros.tolist() == pytest.approx([100, 300])
-    assert found.columns.tolist() == huffman_data.bits(final(), list(LAYERS)).columns.tolist()
-    assert huffman_data.bench_bits(bench, "lanes", DENSITY).empty
+    assert found.columns.tolist() == frames.bits(final(), list(LAYERS)).columns.tolist()
+    assert frames.bench_bits(bench, "lanes", DENSITY).empty
 
 
 def test_layers_are_compared_with_the_faster_dense_product(bench: BenchFile):
-    found = huffman_data.against_dense(bench)
+    found = frames.against_dense(bench)
     own = found[(found.layer == "fc7") & (found.batch == 64)].set_index("impl").times
     assert own["leandnn"] == pytest.approx(4.0) and own["torch.dense"] == pytest.approx(0.8)
 
 
 def test_the_whole_net_is_a_table_of_time_and_memory():
-    found = huffman_data.whole_net(
+    found = frames.whole_net(
         BenchFile({}, [measured("leandnn", 20.0, "net", batch=1, weight_bytes=12_345_678)])
     )
     assert found.to_dict("records") == [
         {"batch": 1, "implementation": "leandnn", "ms an image": 50.0, "MB held for weights": 12.35}
     ]
-    assert huffman_data.whole_net(BenchFile({}, [])).empty
+    assert frames.whole_net(BenchFile({}, [])).empty
 
 
 def test_gains_compare_kinds_of_one_decoder_at_one_cap(bench: BenchFile):
-    found = huffman_data.gains(huffman_data.plans(bench)).set_index(["decoder", "cap_mb"])
+    found = frames.gains(frames.plans(bench)).set_index(["decoder", "cap_mb"])
     assert found.held_out["slow", 16] == pytest.approx(0.2) and found.chosen["slow", 16] == pytest.approx(0.3)
     assert found.held_out["fused", 32] == pytest.approx(0.04)
 
 
 def test_a_cap_that_only_one_kind_fits_has_no_gain(bench: BenchFile):
     kept = [r for r in bench.rows if not (r["impl"] == "slow uniform" and r["case"]["cap_mb"] == 16)]
-    found = huffman_data.gains(huffman_data.plans(BenchFile({}, kept)))
+    found = frames.gains(frames.plans(BenchFile({}, kept)))
     assert found[found.decoder == "slow"].cap_mb.tolist() == [32]
 
 
 def test_plans_with_a_limit_of_latency_count_in_the_surface_alone(bench: BenchFile):
     extra = planned("fused", "variable", 16, 1.0, 1.0, latency_cap_ms=5.0)
     extra["case"]["what"] = "surface"
-    found = huffman_data.plans(BenchFile({}, [extra, *bench.rows]))
+    found = frames.plans(BenchFile({}, [extra, *bench.rows]))
     assert found.latency_cap_ms.notna().sum() == 1
-    assert huffman_data.gains(found).equals(huffman_data.gains(huffman_data.plans(bench)))
-    assert huffman_data.conclusions(found) == huffman_data.conclusions(huffman_data.plans(bench))
+    assert frames.gains(found).equals(frames.gains(frames.plans(bench)))
+    assert frames.conclusions(found) == frames.conclusions(frames.plans(bench))
 
 
 def test_the_conclusions_are_those_of_the_numbers(bench: BenchFile):
-    slow, fused, uniform, variable = huffman_data.conclusions(huffman_data.plans(bench))
+    slow, fused, uniform, variable = frames.conclusions(frames.plans(bench))
     assert "slow decoder" in slow and "+20.0 % to +20.0 %" in slow
     assert "of 2 caps 2 lie within the published 15 to 25 %, 0 below, 0 above" in slow
     assert "of 2 caps 0 lie within the published 15 to 25 %, 2 below" in fused
@@ -194,16 +188,16 @@ def test_a_fused_decoder_that_is_slower_is_said_to_be(factors: tuple[float, floa
             planned("slow", "variable", cap, 10.0, 10.0),
             planned("fused", "uniform", cap, 10 * factor, 1.0),
         ]
-    (sentence,) = huffman_data.conclusions(huffman_data.plans(BenchFile({}, found)))
+    (sentence,) = frames.conclusions(frames.plans(BenchFile({}, found)))
     assert words in sentence
 
 
 def test_without_plans_there_are_no_conclusions():
-    assert huffman_data.conclusions(huffman_data.plans(BenchFile({}, []))) == []
+    assert frames.conclusions(frames.plans(BenchFile({}, []))) == []
 
 
 def test_the_figure_of_stages_shows_every_seed_and_the_distance_to_the_control():
-    figure = huffman_figures.stages(huffman_data.accuracies(final(3)), "NOTE")
+    figure = figures.stages(frames.accuracies(final(3)), "NOTE")
     left, right = figure.axes
     assert sum(line.get_marker() == "o" for line in left.lines) == 3
     dots = [line for line in right.lines if line.get_marker() == "o"]
@@ -213,7 +207,7 @@ def test_the_figure_of_stages_shows_every_seed_and_the_distance_to_the_control()
 
 
 def test_the_waterfall_shows_all_bytes_and_bits_a_weight():
-    left, right = huffman_figures.waterfall(huffman_data.sizes(final(), list(LAYERS)), NAMES).axes
+    left, right = figures.waterfall(frames.sizes(final(), list(LAYERS)), NAMES).axes
     assert [bar.get_width() for bar in left.patches] == pytest.approx([16, 2, 0.8, 0.401])
     assert "39.9×" in left.texts[-1].get_text() and "×" not in left.texts[0].get_text()
     assert left.get_xlim()[0] == 0  # bars whose lengths are compared start at nothing
@@ -224,10 +218,10 @@ def test_the_waterfall_shows_all_bytes_and_bits_a_weight():
 
 def test_the_figure_of_bits_stacks_what_a_non_zero_weight_costs(bench: BenchFile):
     tables = {
-        "trained": (huffman_data.bits(final(), list(LAYERS)), NAMES),
-        "full size": (huffman_data.bench_bits(bench, "smallest", DENSITY), NAMES),
+        "trained": (frames.bits(final(), list(LAYERS)), NAMES),
+        "full size": (frames.bench_bits(bench, "smallest", DENSITY), NAMES),
     }
-    figure = huffman_figures.bits(tables)
+    figure = figures.bits(tables)
     trained, full = figure.axes
     assert max(bar.get_y() + bar.get_height() for bar in trained.patches) == pytest.approx(8.0)
     assert max(bar.get_y() + bar.get_height() for bar in full.patches) == pytest.approx(4.0)
@@ -236,7 +230,7 @@ def test_the_figure_of_bits_stacks_what_a_non_zero_weight_costs(bench: BenchFile
 
 
 def test_the_figure_of_decoders_has_a_bar_for_all_that_was_measured(bench: BenchFile):
-    first, second = huffman_figures.decoding(huffman_data.of_case(bench, "decode", ("case",))).axes
+    first, second = figures.decoding(frames.of_case(bench, "decode", ("case",))).axes
     assert [label.get_text() for label in first.get_yticklabels()][-2:] == [
         "ours: avx2, lanes",
         "ours: best path, lanes",
@@ -246,7 +240,7 @@ def test_the_figure_of_decoders_has_a_bar_for_all_that_was_measured(bench: Bench
 
 
 def test_the_figure_of_layers_leaves_out_what_it_has_no_words_for(bench: BenchFile):
-    first, second = huffman_figures.layers(huffman_data.against_dense(bench)).axes
+    first, second = figures.layers(frames.against_dense(bench)).axes
     ours = next(line for line in first.lines if line.get_label() == "coded, fused (ours)")
     assert ours.get_ydata().tolist() == pytest.approx([4.0] * 3)
     assert [label.get_text() for label in second.get_xticklabels()] == ["1", "4", "64"]
@@ -255,7 +249,7 @@ def test_the_figure_of_layers_leaves_out_what_it_has_no_words_for(bench: BenchFi
 
 
 def test_the_figure_of_caps_shows_four_ways_and_the_gains(bench: BenchFile):
-    left, right = huffman_figures.caps(huffman_data.plans(bench)).axes
+    left, right = figures.caps(frames.plans(bench)).axes
     lines = {line.get_label(): line.get_ydata().tolist() for line in left.lines}
     assert lines["fused decoder, per layer"] == pytest.approx([31.2, 62.4])
     gained = {line.get_label(): line for line in right.lines}
@@ -269,7 +263,7 @@ def test_the_figure_of_caps_shows_four_ways_and_the_gains(bench: BenchFile):
 
 
 def test_the_surface_has_a_panel_a_decoder_and_a_colour_a_cap(bench: BenchFile):
-    slow, fused = huffman_figures.surface(huffman_data.plans(bench)).axes
+    slow, fused = figures.surface(frames.plans(bench)).axes
     assert (slow.get_title(loc="left"), fused.get_title(loc="left")) == ("slow decoder", "fused decoder")
     lines = [line for line in fused.lines if line.get_label() in ("16 MB", "32 MB")]
     assert len(lines) == 2 and sorted(lines[0].get_ydata()) == pytest.approx([30, 31.2])

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from leandnn.bench.benchfile import BenchFile
 from leandnn.rbgp import study
-from leandnn.report import sparse_nets
-from leandnn.report.benchfile import BenchFile
-from leandnn.report.rbgp import result_figures as rbgp_results
+from leandnn.report import pattern_runs
+from leandnn.report.rbgp import figures
 
 pytestmark = pytest.mark.usefixtures("drawn")
 
@@ -33,7 +33,7 @@ def test_accuracy_has_bands_over_a_sweep_and_bars_at_one_point():
             runs("rbgp/patterns/rbgp4", 0.875, [0.7, 0.72]),
         ]
     )
-    figure = rbgp_results.accuracy({"SmallVGG": table}, "SMOKE: tiny")
+    figure = figures.accuracy({"SmallVGG": table}, "SMOKE: tiny")
     (ax,) = figure.axes
     line = next(one for one in ax.lines if one.get_label().startswith("random single weights"))
     np.testing.assert_allclose(line.get_xdata(), [1, 2])
@@ -47,7 +47,7 @@ def test_accuracy_has_bands_over_a_sweep_and_bars_at_one_point():
 def test_another_net_has_a_panel_and_a_taught_net_a_point():
     taught = runs("rbgp/distillation/distilled", 0.875, [0.72, 0.74])
     wide = runs("rbgp/wide_resnet/rbgp4_87", 0.875, [0.8])
-    figure = rbgp_results.accuracy({"SmallVGG": taught, "WRN-10-2": wide})
+    figure = figures.accuracy({"SmallVGG": taught, "WRN-10-2": wide})
     assert [t for t in titles(figure) if t] == ["SmallVGG", "WRN-10-2"]
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert labels == ["RBGP4", "RBGP4, taught by the dense net"]
@@ -56,25 +56,25 @@ def test_another_net_has_a_panel_and_a_taught_net_a_point():
 
 
 def test_every_desk_study_of_small_nets_is_drawn():
-    drawn = {*rbgp_results.COMPARISONS["rbgp"], *rbgp_results.WIDE["rbgp"], "connectivity", "connectivity_93"}
+    drawn = {*figures.COMPARISONS["rbgp"], *figures.WIDE["rbgp"], "connectivity", "connectivity_93"}
     assert drawn == set(study.COMPARISONS) - {"vgg19", "wrn40_4"}
     arms = [
         arm
         for name in ("patterns", "sparsities", "distillation", "wide_resnet")
         for arm in study.COMPARISONS[name].arms
     ]
-    assert {sparse_nets.family(f"rbgp/x/{arm}") for arm in arms} <= set(rbgp_results.FAMILIES)
+    assert {pattern_runs.family(f"rbgp/x/{arm}") for arm in arms} <= set(figures.FAMILIES)
 
 
 @pytest.mark.parametrize(("blocks", "words"), [(0.11, "have 90% of"), (0.19, "have 10% of")])
 def test_whether_shared_rows_are_most_of_the_speed_is_computed(blocks: float, words: str):
     rounds = {"rbgp4": [0.1, 0.1, 0.5], "unstructured": [0.2], "block4x4": [blocks]}
     libraries = {"unstructured_library": [2.0], "block4x4_library": [1.0]}
-    said = rbgp_results.speed_in_words(rounds | libraries)
+    said = figures.speed_in_words(rounds | libraries)
     assert words in said and (": most of the speed" in said) == (blocks < 0.15)
     assert "takes 100 ms" in said and "2.00 times" in said and "20.0 times" in said and "n = 3" in said
-    assert rbgp_results.speed_in_words(rounds) == ""
-    slower = rbgp_results.speed_in_words(rounds | libraries | {"unstructured": [0.05]})
+    assert figures.speed_in_words(rounds) == ""
+    slower = figures.speed_in_words(rounds | libraries | {"unstructured": [0.05]})
     assert "0.50 times" in slower and "save" not in slower  # nothing is saved that a share could be of
 
 
@@ -87,7 +87,7 @@ def test_gaps_show_every_run_and_the_means():
             "path_spread": [0.1, 0.1, 2.0],
         }
     )
-    figure = rbgp_results.gaps({"87.5 % zeros": final})
+    figure = figures.gaps({"87.5 % zeros": final})
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert sorted(x for line in dots for x in line.get_xdata()) == [0.01, 0.3, 0.32]
     means = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
@@ -101,13 +101,13 @@ def test_gap_and_accuracy_of_every_pattern_by_sparsity():
         for name, gap in kinds.items()
     ])  # fmt: skip
     other = runs("blocksparse/baselines/unstructured", 0.875, [0.9])  # whose gap was not measured
-    figure = rbgp_results.connectivity({"a": pd.concat([table, other]), "b": table, "none": other})
+    figure = figures.connectivity({"a": pd.concat([table, other]), "b": table, "none": other})
     assert [t for t in titles(figure) if t] == ["a, 75 %", "b, 75 %"]
     points = sorted((*line.get_xdata(), *line.get_ydata()) for line in figure.axes[0].lines)
     assert points[-1] == pytest.approx((0.5, 0.5, 100, 102)) and len(points) == 4
-    assert "75 % zeros +1.00 (4 kinds)" in rbgp_results.gap_in_words(table)
-    assert rbgp_results.gap_in_words(table[table.family != "random"]) == ""
-    assert rbgp_results.connectivity({"a": other}) is None and rbgp_results.gap_in_words(other) == ""
+    assert "75 % zeros +1.00 (4 kinds)" in figures.gap_in_words(table)
+    assert figures.gap_in_words(table[table.family != "random"]) == ""
+    assert figures.connectivity({"a": other}) is None and figures.gap_in_words(other) == ""
 
 
 def bench_row(impl: str, unit: str, batch: int, seconds: float, sparsity: float = 87.5) -> dict:
@@ -126,7 +126,7 @@ def test_costs_have_a_bar_for_what_was_measured_alone():
         bench_row("leandnn", "MiB", 16, 1.0),
         {**bench_row("leandnn", "Gflop", 16, 1.0), "case": {"layer": "a", "sparsity": 87.5, "batch": 16}},
     ]
-    figure = rbgp_results.costs(BenchFile({}, rows), 87.5)
+    figure = figures.costs(BenchFile({}, rows), 87.5)
     assert [t for t in titles(figure) if t] == [
         "batch 1: ms an image",
         "batch 16: ms an image",
