@@ -9,7 +9,6 @@ import pytest
 from tests.report.benches import CARD, row, write
 
 from leandnn import paths, report
-from leandnn.claims import verdicts
 from leandnn.errors import LeandnnError
 from leandnn.report import pages, readme, summary
 
@@ -82,12 +81,3 @@ def test_captions_that_are_damaged_or_miss_a_file_are_refused(tmp_path: Path):
     (tmp_path / "reports" / "figures.json").write_text(figures)
     with pytest.raises(LeandnnError, match=r"reports/figures/a-b\.svg is missing"):
         summary.read_drawn(tmp_path)
-
-
-def test_results_has_every_claim_with_its_rules():
-    text = (paths.ROOT / "reports" / "RESULTS.md").read_text()
-    for result in verdicts.compute(paths.ROOT):
-        section = text.partition(f"\n### {result.claim.id}\n")[2].partition("\n### ")[0]
-        assert section.count("- Rule: ") == len(result.claim.rules)
-        for rule in result.claim.rules:
-            assert f"`{rule.treatment}`" in section and f"at least {rule.n} pairs" in section

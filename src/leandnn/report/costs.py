@@ -55,7 +55,7 @@ def training(content: dict[str, Any]) -> str:
     return f"{tables.table(TRAINING, sorted(arms.items()), 'run')}\n\n{where}."
 
 
-TABLES = (
+TABLES: tuple[Table[Any], ...] = (
     tables.of_bench("commands", "commands", "The two commands", commands),
     Table("training", "Training", "cost.json", training, "dvc repro", dict),
 )

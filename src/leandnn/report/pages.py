@@ -40,4 +40,5 @@ def speed() -> list[Table[Any]]:
 
 def every_table() -> dict[str, Table[Any]]:
     """All tables by their names."""
-    return {table.name: table for table in (*costs.TABLES, *speed())}
+    tables: list[Table[Any]] = [*costs.TABLES, *speed()]
+    return {table.name: table for table in tables}

@@ -7,6 +7,7 @@ nothing was measured is left out.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,13 @@ def table(columns: Sequence[Column[R]], rows: Iterable[R], what: str = "row") ->
     return markdown([columns[i][0] for i in kept], [[line[i] for i in kept] for line in cells])
 
 
-def each(names: Mapping[str, str], cell: Callable[[R, str], str | None]) -> list[Column[R]]:
+def each(names: Mapping[str, str], cell: Callable[[Any, str], str | None]) -> list[Column[Any]]:
     """A column for every key of `names`, whose value is its head."""
-    return [(words, lambda row, key=key: cell(row, key)) for key, words in names.items()]  # type: ignore[misc]
+    return [(words, functools.partial(_of_key, cell, key)) for key, words in names.items()]
+
+
+def _of_key(cell: Callable[[Any, str], str | None], key: str, row: Any) -> str | None:
+    return cell(row, key)
 
 
 def targets(asked: Sequence[Target], bench: BenchFile) -> str:
@@ -53,7 +58,7 @@ def ms(row: Row | None) -> str | None:
 
 def spread(row: Row, form: str = ",.0f") -> str:
     """A median in milliseconds with its quartiles."""
-    median, low, high = (format(1e3 * row[name], form) for name in ("median_s", "p25_s", "p75_s"))  # type: ignore[literal-required]
+    median, low, high = (format(1e3 * row[name], form) for name in ("median_s", "p25_s", "p75_s"))
     return f"{median} ms ({low} to {high})"
 
 

@@ -30,7 +30,8 @@ from torch.nn.utils import parametrize
 
 from leandnn.autosparse import AutoSparse, Options, export, flops, study
 from leandnn.autosparse.hooks import Learned
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.benchfile import Row
+from leandnn.bench.timing import interleave, row
 from leandnn.blocksparse import to_dense
 from leandnn.blocksparse.inference import fold
 from leandnn.data import cifar

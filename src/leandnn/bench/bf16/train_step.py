@@ -19,8 +19,9 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from leandnn.bench.benchfile import Row
 from leandnn.bench.kernels import rounding_peers
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.timing import interleave, row
 from leandnn.bf16 import converters
 from leandnn.bf16.study import COMPARISONS
 from leandnn.errors import LeandnnError

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch.nn.utils import prune as torch_prune
 
+from leandnn.bench.benchfile import Row
 from leandnn.bench.hbsnn import nets
 from leandnn.bench.kernels import panels, panels_peers
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.timing import interleave, row
 from leandnn.blocksparse import Pattern
 from leandnn.blocksparse import study as shared
 from leandnn.hbsnn import hierarchical, study

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from leandnn.bench.benchfile import Row
 from leandnn.bench.huffman import peers
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.timing import interleave, row
 from leandnn.errors import LeandnnError
 from leandnn.huffman import quantise
 from leandnn.huffman.model import Compressed

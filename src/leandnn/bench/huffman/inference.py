@@ -10,9 +10,9 @@ import functools
 
 import torch
 
+from leandnn.bench.benchfile import Row
 from leandnn.bench.huffman import decode, gpu, layers, peers, plans
 from leandnn.bench.huffman.plans import Scored
-from leandnn.bench.timing import Row
 from leandnn.huffman import full_alexnet
 from leandnn.huffman.compress import encode
 from leandnn.huffman.costs import BATCHES, Costs

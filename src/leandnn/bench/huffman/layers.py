@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from leandnn.bench.benchfile import Row
 from leandnn.bench.huffman import memory, peers
-from leandnn.bench.timing import Row, interleave, on_threads, row
+from leandnn.bench.timing import interleave, on_threads, row
 from leandnn.errors import LeandnnError
 from leandnn.huffman import quantise
 from leandnn.huffman.costs import kept_nbytes

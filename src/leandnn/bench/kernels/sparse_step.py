@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from leandnn.bench.benchfile import Row
 from leandnn.bench.kernels.targets import STEPS
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.timing import interleave, row
 from leandnn.blocksparse import BlockSparseConv2d, Pattern, convert
 from leandnn.errors import LeandnnError
 from leandnn.machine import determinism

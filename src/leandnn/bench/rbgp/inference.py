@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from leandnn.bench.benchfile import Row
 from leandnn.bench.rbgp import memory, peers
 from leandnn.bench.rbgp.nets import NETS, PATTERNS, Shape, dense, patterns, shapes, sparse
 from leandnn.bench.rbgp.peers import Call
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.timing import interleave, row
 from leandnn.blocksparse import BlockSparseConv2d, convert, to_dense
 from leandnn.errors import LeandnnError
 from leandnn.machine import determinism

@@ -71,7 +71,10 @@ def panels(bench: BenchFile) -> str:
 
 def panels_further(bench: BenchFile) -> str:
     """What `panels` leaves out: threads, instruction sets, narrow products, other patterns, further peers."""
-    further = [*PRODUCT, *each(FURTHER, lambda case, peer: times(bench.times(peer, **case)))]
+    further: list[Column[Case]] = [
+        *PRODUCT,
+        *each(FURTHER, lambda case, peer: times(bench.times(peer, **case))),
+    ]
     parts = [
         ("**Threads and instruction sets**, RBGP4, FP32, Gflop/s", _threads(bench)),
         (
@@ -126,11 +129,11 @@ def _narrow(bench: BenchFile) -> str:
 def _patterns(bench: BenchFile) -> str:
     columns: list[Column[Case]] = [("pattern", lambda case: PATTERNS[case["pattern"]]), *PRODUCT]
     for product in ("forward", "dX", "dW"):
-        own = {"product": product}
-        columns += [
-            (product, lambda case, own=own: rate(bench.rate("leandnn", **{**case, **own}))),  # type: ignore[misc]
-            ("× `torch.mm`", lambda case, own=own: times(bench.times("torch.mm", **{**case, **own}))),  # type: ignore[misc]
-        ]
+        columns += each(
+            {product: product}, lambda case, p: rate(bench.rate("leandnn", **{**case, "product": p}))
+        )
+        dense = {product: "× `torch.mm`"}
+        columns += each(dense, lambda case, p: times(bench.times("torch.mm", **{**case, "product": p})))
     return tables.table(columns, (case for name in PATTERNS for case in forward(bench, name)), "product")
 
 
