@@ -6,7 +6,7 @@ import matplotlib.colors
 import pytest
 
 from leandnn import paths
-from leandnn.claims import verdicts
+from leandnn.claims import verdicts, words
 from leandnn.report import claims_figure
 
 pytestmark = pytest.mark.usefixtures("drawn")
@@ -20,7 +20,7 @@ def luminance(colour: str) -> float:
 
 
 def test_words_stand_out_from_their_backgrounds():
-    assert set(claims_figure.COLOURS) == set(verdicts.WORDS)
+    assert set(claims_figure.COLOURS) == set(words.WORDS)
     for background, text in claims_figure.COLOURS.values():
         assert (luminance(background) + 0.05) / (luminance(text) + 0.05) >= 4.5
 
@@ -29,6 +29,6 @@ def test_every_verdict_is_said_with_its_pairs():
     results = verdicts.compute(paths.ROOT)
     (ax,) = claims_figure.verdicts(results).axes
     found = [finding for result in results for finding in result.verdicts.values()]
-    expected = [f"{one.verdict}, n = {one.n}" if one.n else one.verdict for one in found]
+    expected = [f"{one.verdict}: {one.effect}, n = {one.n}" if one.n else one.verdict for one in found]
     assert [text.get_text() for text in ax.texts] == expected
     assert [label.get_text() for label in ax.get_yticklabels()] == [result.claim.id for result in results]

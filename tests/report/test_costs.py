@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from leandnn import bench
+from leandnn.errors import LeandnnError
 from leandnn.machine import card
 from leandnn.report import pages
+from leandnn.studies import pipeline
 
 CARD = card.read()
 
@@ -48,3 +53,18 @@ def test_a_broken_file_is_named_and_the_others_are_shown(tmp_path: Path):
     assert "1.0 min" in text
     for name in "bcde":
         assert f"`reference/{name}/cost.json` is refused" in text
+
+
+def test_costs_of_the_pipeline_become_evidence_by_a_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pipeline, "COSTS", tmp_path / "costs.json")
+    with pytest.raises(LeandnnError, match=r"costs\.json: No such file .* train some"):
+        bench.run("training")
+    (tmp_path / "costs.json").write_text('{"bf16/vision/fp32-s0": 3}')
+    with pytest.raises(LeandnnError, match=r"costs\.json is no file of costs"):
+        bench.run("training")
+    made = {f"bf16/vision/fp32-s{i}": cost(60.0 * (i + 1)) for i in range(3)}
+    (tmp_path / "costs.json").write_text(json.dumps(made))
+    file = tmp_path / "reference" / "box" / "bench-training.json"
+    bench.run("training", file=file)
+    text = pages.every_table()["training"].markdown(tmp_path)
+    assert "| `bf16/vision/fp32` | 3 | 2.0 min | 1200 ms | 700 MiB |" in text

@@ -13,7 +13,7 @@ from leandnn.errors import LeandnnError
 from leandnn.report import pages, readme, summary
 
 TABLES = pages.every_table()
-SPEED = [table.name for table in pages.speed()]
+SPEED = list(pages.speed())
 
 
 def test_a_page_is_found_by_its_folder_in_the_order_of_notebooks():
@@ -42,7 +42,7 @@ def test_costs_holds_every_table_and_no_file_is_refused():
 def test_without_a_file_the_command_is_named_and_a_broken_one_refused(tmp_path: Path, name: str):
     table = TABLES[name]
     assert table.markdown(tmp_path) == f"Not measured yet (`{table.made_by}`)."
-    bench = table.file.removeprefix("bench-").removesuffix(".json")
+    bench = table.files[0].removeprefix("bench-").removesuffix(".json")
     broken = {"a": "{", "b": '{"machine": {}, "rows": [NaN]}', "c": "[]", "d": [], "e": [{"impl": "x"}]}
     broken["f"] = [row({"what": "x"}, "leandnn", 0.1) | {"rate": 0.0}]
     for box, content in broken.items():

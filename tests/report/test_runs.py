@@ -9,15 +9,15 @@ from leandnn.studies import records
 
 
 def add(root: Path, machine: str, arm: str, seed: int, accuracy: float) -> None:
-    own = dict.fromkeys(records.KEYS) | {
-        "profile": "desk", "arm": arm, "seed": seed, "metrics": {"test_accuracy": accuracy},
-        "history": [{"epoch": 1, "test_accuracy": accuracy}], "steps": 3, "parameters": 5,
+    own = dict.fromkeys(records.KEYS["runs"]) | {
+        "profile": "desk", "arm": arm, "seed": seed, "metrics": {"test_accuracy": accuracy}, "commit": "0" * 40,
+        "history": [{"epoch": 1, "test_accuracy": accuracy}], "steps": 3, "parameters": 5, "paper": "p",
+        "comparison": "study", "behaviour": "b", "inputs": {}, "torch": "2",
     }  # fmt: skip
-    path = root / f"reference/{machine}/p-study.json"
-    records.merge(path, "p-study", {"name": machine}, f"desk/{arm}-s{seed}", records.signed(own))
+    records.append(root / f"reference/{machine}/p-study.json", "p-study", {"name": machine}, own)
 
 
-def test_the_runs_of_a_seed_come_from_the_machine_that_has_most_of_them(tmp_path: Path):
+def test_a_seeds_runs_are_of_the_machine_that_has_most_of_it(tmp_path: Path):
     assert runs.load_records(tmp_path, "p-study", "desk") is None
     for machine, arms in (("abacus", {"a": (0, 1), "b": (1,)}), ("box", {"a": (0, 1, 2), "b": (0, 1, 2)})):
         for arm, seeds in arms.items():

@@ -15,7 +15,7 @@ from typing import Any
 from leandnn import paths
 from leandnn.errors import LeandnnError
 
-BENCHES = {"commands": "commands"}
+BENCHES = {"commands": "commands", "training": "training"}
 
 
 def benches() -> dict[str, str]:

@@ -111,10 +111,10 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-def by_machine(root: Path, file: str, of: Callable[[Any], T]) -> tuple[list[T], list[str]]:
-    """`of` the JSON of every machine's `file` in reference/, and a sentence for each that cannot be used."""
+def by_machine(root: Path, files: Sequence[str], of: Callable[[Any], T]) -> tuple[list[T], list[str]]:
+    """`of` the JSON of every machine's `files` in reference/, and a sentence for each that cannot be used."""
     found, refused = [], []
-    for path in sorted((root / "reference").glob(f"*/{file}")):
+    for path in sorted(path for file in files for path in (root / "reference").glob(f"*/{file}")):
         try:
             found.append(of(read(path)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
@@ -126,4 +126,4 @@ def by_machine(root: Path, file: str, of: Callable[[Any], T]) -> tuple[list[T], 
 
 def every(root: Path, bench: str) -> tuple[list[BenchFile], list[str]]:
     """Every machine's file of a bench, and a sentence for each that cannot be used."""
-    return by_machine(root, f"bench-{bench}.json", parse)
+    return by_machine(root, [f"bench-{bench}.json"], parse)

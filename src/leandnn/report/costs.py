@@ -6,7 +6,7 @@ from collections import defaultdict
 from statistics import median
 from typing import Any
 
-from leandnn.bench.benchfile import BenchFile, Row, machine_in_words
+from leandnn.bench.benchfile import BenchFile, Row, machine_in_words, parse
 from leandnn.report import tables
 from leandnn.report.tables import Column, Table
 
@@ -41,6 +41,14 @@ def commands(bench: BenchFile) -> str:
     return f"{tables.table(COMMANDS, bench.rows)}\n\n{bench.where}."
 
 
+def _runs(content: Any) -> dict[str, Any]:
+    """Machine and what each run cost, by title; until 2026-11 that was the file itself, cost.json."""
+    if "runs" in content:
+        return dict(content)
+    bench = parse(content)
+    return {"machine": bench.machine, "runs": {row["case"]["run"]: row["case"] for row in bench.rows}}
+
+
 def training(content: dict[str, Any]) -> str:
     """Median time and peak memory of one training run, by comparison and arm.
 
@@ -55,7 +63,14 @@ def training(content: dict[str, Any]) -> str:
     return f"{tables.table(TRAINING, sorted(arms.items()), 'run')}\n\n{where}."
 
 
-TABLES: tuple[Table[Any], ...] = (
+TABLES = tables.named(
     tables.of_bench("commands", "commands", "The two commands", commands),
-    Table("training", "Training", "cost.json", training, "dvc repro", dict),
+    Table(
+        "training",
+        "Training",
+        ["bench-training.json", "cost.json"],
+        training,
+        "leandnn bench training --reference",
+        _runs,
+    ),
 )

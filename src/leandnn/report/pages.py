@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from leandnn import report
@@ -17,12 +17,12 @@ from leandnn.report.tables import Table
 class Page:
     """A paper's, or the kernels'.
 
-    - notebook: its name in notebooks/, by which pages are ordered. tables: in the order in which they are shown.
+    - notebook: its name in notebooks/, by which pages are ordered. tables: by name, in their order on the page.
     - landing: the figure that shows what became of its main claim; "" for none.
     """
 
     notebook: str
-    tables: Sequence[Table[Any]] = ()
+    tables: Mapping[str, Table[Any]] = field(default_factory=dict)
     landing: str = ""
 
 
@@ -33,12 +33,11 @@ def pages() -> list[Page]:
     return sorted((page for page in found if page is not None), key=lambda page: page.notebook)
 
 
-def speed() -> list[Table[Any]]:
-    """The tables of all pages."""
-    return [table for page in pages() for table in page.tables]
+def speed() -> dict[str, Table[Any]]:
+    """The tables of all pages, by name."""
+    return {name: table for page in pages() for name, table in page.tables.items()}
 
 
 def every_table() -> dict[str, Table[Any]]:
-    """All tables by their names."""
-    tables: list[Table[Any]] = [*costs.TABLES, *speed()]
-    return {table.name: table for table in tables}
+    """All tables by name: of prices, too."""
+    return costs.TABLES | speed()

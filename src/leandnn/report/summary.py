@@ -1,7 +1,7 @@
 """`leandnn summary`: reports/, what people see without installing anything.
 
 README.md is the gallery, RESULTS.md the claims with their evidence, COSTS.md prices and speed; figures.json has the
-figures' captions as data.
+figures' captions as data, metrics.json what the pipeline's runs found, for `dvc metrics`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from leandnn import paths
 from leandnn.claims import verdicts
+from leandnn.claims.evidence import LAPTOP
 from leandnn.errors import LeandnnError
 from leandnn.files import must_be_replaceable, swap, write_json, write_text
 from leandnn.report import costs, pages, results
@@ -43,7 +44,9 @@ def write(root: Path = paths.ROOT) -> Path:
         drawn = _copy_reports(root, fresh)
         write_json(fresh / "figures.json", [asdict(own) for own in drawn])
         write_text(fresh / "README.md", _gallery(drawn))
-        write_text(fresh / "RESULTS.md", results.page(verdicts.compute(root)))
+        found = verdicts.compute(root)
+        write_text(fresh / "RESULTS.md", results.page(found))
+        write_json(fresh / "metrics.json", _metrics(found))
         write_text(fresh / "COSTS.md", _costs(root))
         size = sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file()) / (1 << 20)
         if size > LIMIT_MIB:
@@ -117,6 +120,12 @@ def read_drawn(root: Path) -> list[Drawn]:
     return drawn
 
 
+def _metrics(found: Sequence[verdicts.Result]) -> dict[str, float]:
+    """Claim → its effect at the scale of the pipeline, where that was measured."""
+    laptop = {result.claim.id: result.verdicts[LAPTOP] for result in found if LAPTOP in result.verdicts}
+    return {claim: own.estimate for claim, own in laptop.items() if own.estimate is not None}
+
+
 def _gallery(drawn: Sequence[Drawn]) -> str:
     lines = [
         "# Gallery",
@@ -145,7 +154,7 @@ def _costs(root: Path) -> str:
         "machine's file in `reference/`.",
         "",
     ]
-    for table in costs.TABLES:
+    for table in costs.TABLES.values():
         lines += [f"## {table.title}", "", table.markdown(root), ""]
     lines += [
         "## Speed",
@@ -154,6 +163,6 @@ def _costs(root: Path) -> str:
         "wins stay; `× peer` is the peer's time over ours, so below 1 the peer is faster.",
         "",
     ]
-    for table in pages.speed():
+    for table in pages.speed().values():
         lines += [f"### {table.title}", "", table.markdown(root), ""]
     return "\n".join(lines)

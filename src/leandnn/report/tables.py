@@ -95,21 +95,21 @@ def provenance(bench: BenchFile, about: str) -> str:
 class Table(Generic[R]):
     """What is shown of one kind of file in reference/<machine>/.
 
-    - name: of the block in README.md. title: its heading. file: in reference/<machine>/.
+    - name: of the block in README.md. title: its heading. files: in reference/<machine>/.
     - text: the Markdown of one machine's file; raises ValueError, KeyError or TypeError for one it cannot use.
     - made_by: the command that measures. read: a file's JSON → what `text` takes.
     """
 
     name: str
     title: str
-    file: str
+    files: Sequence[str]
     text: Callable[[R], str]
     made_by: str
     read: Callable[[Any], R]
 
     def markdown(self, root: Path) -> str:
         """The text of every machine's file, then what was refused; how to measure it where nothing was."""
-        texts, refused = benchfile.by_machine(root, self.file, lambda content: self.text(self.read(content)))
+        texts, refused = benchfile.by_machine(root, self.files, lambda content: self.text(self.read(content)))
         texts = texts or [f"Not measured yet (`{self.made_by}`)."]
         return "\n\n".join([*texts, *(["\n".join(refused)] if refused else [])])
 
@@ -117,5 +117,10 @@ class Table(Generic[R]):
 def of_bench(bench: str, name: str, title: str, text: Callable[[BenchFile], str]) -> Table[BenchFile]:
     """A table of what `leandnn bench` wrote."""
     return Table(
-        name, title, f"bench-{bench}.json", text, f"leandnn bench {bench} --reference", benchfile.parse
+        name, title, [f"bench-{bench}.json"], text, f"leandnn bench {bench} --reference", benchfile.parse
     )
+
+
+def named(*tables: Table[Any]) -> dict[str, Table[Any]]:
+    """Tables by their names."""
+    return {table.name: table for table in tables}

@@ -43,4 +43,6 @@ def autosparse(bench: BenchFile) -> str:
     ))  # fmt: skip
 
 
-TABLES = (of_bench("autosparse", "autosparse", "AutoSparse: steps and exported nets", autosparse),)
+TABLES = tables.named(
+    of_bench("autosparse", "autosparse", "AutoSparse: steps and exported nets", autosparse),
+)

@@ -35,4 +35,6 @@ def _made_by(impl: str) -> str:
     return f"`{impl}`" if impl.startswith("torch") else f"the same, rounding by `{impl}`"
 
 
-TABLES = (of_bench("train-step", "train-step", "A training step with emulated BF16", train_step),)
+TABLES = tables.named(
+    of_bench("train-step", "train-step", "A training step with emulated BF16", train_step),
+)

@@ -1,6 +1,6 @@
 """Figures and tables of paper 4."""
 
-from leandnn.report.hbsnn import tables
+from leandnn.report.hbsnn.tables import TABLES
 from leandnn.report.pages import Page
 
-PAGE = Page("40_hbsnn", tables.TABLES, landing="hbsnn-pareto")
+PAGE = Page("40_hbsnn", TABLES, landing="hbsnn-pareto")

@@ -97,7 +97,7 @@ def layers(bench: BenchFile) -> str:
     return f"{table}\n\n{provenance(bench, about)}"
 
 
-TABLES = (
+TABLES = tables.named(
     of_bench("hbsnn", "hbsnn", "Hierarchical patterns: targets", met),
     of_bench("hbsnn", "hbsnn-products", "Hierarchical patterns: products and pruning", products),
     of_bench("hbsnn", "hbsnn-layers", "Hierarchical patterns: layers", layers),

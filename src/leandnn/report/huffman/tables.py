@@ -62,7 +62,7 @@ def met(bench: BenchFile) -> str:
     return f"{tables.targets(TARGETS['huffman'], bench)}\n\n{provenance(_timed(bench), about)}"
 
 
-TABLES = (
+TABLES = tables.named(
     of_bench("huffman", "huffman", "Coded weights: linear layers", layers),
     of_bench("huffman", "huffman-targets", "Coded weights: targets", met),
 )

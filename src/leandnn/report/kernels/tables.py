@@ -187,7 +187,7 @@ def sparse_step(bench: BenchFile) -> str:
     return f"{table}\n\n{provenance(bench, 'One thread.')}\n\n{asked}"
 
 
-TABLES = (
+TABLES = tables.named(
     of_bench("panels", "panels", "Products of block-sparse matrices", panels),
     of_bench(
         "panels",

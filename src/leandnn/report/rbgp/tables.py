@@ -104,7 +104,7 @@ def memory(bench: BenchFile) -> str:
     return f"{tables.table(columns, found.values(), 'memory')}\n\nVGG19. {about} {bench.where}."
 
 
-TABLES = (
+TABLES = tables.named(
     of_bench("rbgp", "rbgp", "RBGP4: whole nets, and targets", nets),
     of_bench("rbgp", "rbgp-layers", "RBGP4: layers of VGG19 and WRN-40-4", layers),
     of_bench("rbgp", "rbgp-memory", "RBGP4: memory of VGG19", memory),
