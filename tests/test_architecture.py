@@ -25,8 +25,8 @@ LEVELS = [
     {"studies"},
     {"blocksparse"},
     {"claims", *WINGS},
-    {"report"},
     {"bench"},
+    {"report"},
     {"cli"},
     {"__main__"},
 ]

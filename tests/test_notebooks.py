@@ -20,14 +20,14 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import tqdm
-from leandnn.report import figures
+from leandnn.report import style
 for _ in tqdm.tqdm(range(3), disable=None):
     pass
 print("one"); print("two")
-figures.use_style()
+style.use_style()
 fig, ax = plt.subplots()
 ax.plot([1, 2, 3])
-figures.save(fig, "demo", "A line.", out_dir)
+style.save(fig, "demo", "A line.", out_dir)
 fig
 """
 
@@ -48,7 +48,7 @@ def test_a_notebook_in_git_is_stripped_small_and_has_named_cells(path: Path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_a_notebook_has_one_parameters_cell_whose_defaults_stay_in_scratch(path: Path):
+def test_parameters_stay_in_scratch_by_default(path: Path):
     notebook = nbformat.read(path, as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     values: dict[str, object] = {}
@@ -70,7 +70,7 @@ def write(path: Path, *cells: tuple[str, str]) -> Path:
 
 
 @pytest.mark.slow
-def test_two_forced_runs_are_byte_identical_and_name_no_machine(
+def test_two_forced_runs_are_equal_to_the_byte(
     moved_root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(paths, "NOTEBOOKS", moved_root / "notebooks")
@@ -91,7 +91,7 @@ def test_two_forced_runs_are_byte_identical_and_name_no_machine(
 
 
 @pytest.mark.slow
-def test_a_failing_cell_is_named_its_notebook_kept_and_no_output_left(
+def test_a_failing_cell_is_named_and_its_notebook_kept(
     moved_root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(paths, "NOTEBOOKS", moved_root / "notebooks")

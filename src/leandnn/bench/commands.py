@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 
 from leandnn import paths
-from leandnn.bench.timing import Row, row
+from leandnn.bench.benchfile import Row
+from leandnn.bench.timing import row
 from leandnn.errors import LeandnnError
 from leandnn.machine import card
 

@@ -7,31 +7,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-
-class Row(TypedDict):
-    """One measured implementation of one case.
-
-    - bench, case, impl, threads: what was measured; ours is called "leandnn", peers by their own names.
-    - median_s, p25_s, p75_s, n: seconds of one call over n repeats.
-    - work, unit, rate: work of one call in `unit`, and work per second at the median.
-    """
-
-    bench: str
-    case: dict[str, Any]
-    impl: str
-    threads: int
-    median_s: float
-    p25_s: float
-    p75_s: float
-    n: int
-    work: float
-    unit: str
-    rate: float
+from leandnn.bench.benchfile import Row
 
 
 @contextmanager

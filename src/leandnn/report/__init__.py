@@ -1,1 +1,1 @@
-"""What is shown to people: claims, statistics, figures, notebooks, the summary."""
+"""What is shown to people: figures, tables, pages, notebooks, the site."""

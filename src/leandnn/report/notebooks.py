@@ -17,10 +17,13 @@ import nbformat
 from leandnn import paths
 from leandnn.errors import LeandnnError
 from leandnn.files import unwritable, write_text
-from leandnn.report.inert import only_inert
 from leandnn.report.style import in_few_colours
 
 INJECTED = "injected-parameters"
+# What an output may be; a reader's browser runs nothing for these. Of HTML that holds for a data frame alone, whose
+# cells pandas escapes: what other libraries show in HTML may bring scripts along.
+SHOWN = ("text/plain", "text/markdown", "text/html", "image/png")
+DATA_FRAME = "<div>\n<style scoped>\n    .dataframe "
 
 
 def _read(path: Path) -> Any:
@@ -70,14 +73,26 @@ def strip_file(source: Path, target: Path) -> None:
 
 
 def normalise(notebook: Any) -> Any:
-    """An executed notebook made a function of its inputs, with inert outputs only (in place, and returned)."""
+    """An executed notebook made a function of its inputs, with outputs of SHOWN only (in place, and returned)."""
     _clean_metadata(notebook)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.pop("metadata", None) if output.output_type == "stream" else None
             if "data" in output:
-                output.data, output.metadata = nbformat.from_dict([_small(only_inert(output.data)), {}])
+                output.data, output.metadata = nbformat.from_dict([_small(_shown(output.data)), {}])
     return notebook
+
+
+def _shown(data: dict[str, Any]) -> dict[str, Any]:
+    """The forms of one output that may be shown; a sentence in their place where none is."""
+    kept = {
+        mime: value
+        for mime, value in data.items()
+        if mime in SHOWN and (mime != "text/html" or value.startswith(DATA_FRAME))
+    }
+    if data and not kept:
+        kept["text/plain"] = f"(an output of type {next(iter(data))} was left out: it may run something)"
+    return kept
 
 
 def _small(data: Any) -> Any:

@@ -83,9 +83,11 @@ def trace(final: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs(final: pd.DataFrame, metric: str, control: str, treatment: str) -> pd.DataFrame:
-    """One row per seed that both arms have: columns `control`, `treatment` and `difference` (treatment − control)."""
-    wide = final.pivot(index="seed", columns="arm", values=metric)[[control, treatment]].dropna()
-    return wide.assign(difference=wide[treatment] - wide[control]).reset_index()
+    """One row per seed that both arms have: seed, control, treatment, difference (treatment − control)."""
+    arms = {"control": control, "treatment": treatment}
+    sides = {side: final[final.arm == arm].set_index("seed")[metric] for side, arm in arms.items()}
+    both = pd.DataFrame(sides).dropna()
+    return both.assign(difference=both.treatment - both.control).reset_index()
 
 
 def seeds_in_words(table: pd.DataFrame) -> str:

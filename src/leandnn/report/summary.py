@@ -1,23 +1,34 @@
-"""`leandnn summary`: reports/, what people see without installing anything."""
+"""`leandnn summary`: reports/, what people see without installing anything.
+
+README.md is the gallery, RESULTS.md the claims with their evidence, COSTS.md prices and speed; figures.json has the
+figures' captions as data, metrics.json what the pipeline's runs found, for `dvc metrics`.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from leandnn import paths
 from leandnn.claims import verdicts
+from leandnn.claims.evidence import LAPTOP
 from leandnn.errors import LeandnnError
-from leandnn.files import must_be_replaceable, swap, write_text
-from leandnn.report import render, tables
-from leandnn.report.autosparse import tables as tables_autosparse
-from leandnn.report.hbsnn import tables as tables_hbsnn
-from leandnn.report.huffman import tables as tables_huffman
-from leandnn.report.kernels import tables as tables_speed
-from leandnn.report.rbgp import tables as tables_rbgp
+from leandnn.files import must_be_replaceable, swap, write_json, write_text
+from leandnn.report import costs, pages, results
 
 LIMIT_MIB = 8  # all of reports/ is in git
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The figures that a notebook drew: its file's name, its first heading, and a name and caption each."""
+
+    notebook: str
+    title: str
+    figures: list[dict[str, str]]
 
 
 def write(root: Path = paths.ROOT) -> Path:
@@ -30,10 +41,13 @@ def write(root: Path = paths.ROOT) -> Path:
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        captions = _copy_reports(root, fresh)
-        results = verdicts.compute(root)
-        write_text(fresh / "RESULTS.md", _results(results, root))
-        write_text(fresh / "README.md", _gallery(captions))
+        drawn = _copy_reports(root, fresh)
+        write_json(fresh / "figures.json", [asdict(own) for own in drawn])
+        write_text(fresh / "README.md", _gallery(drawn))
+        found = verdicts.compute(root)
+        write_text(fresh / "RESULTS.md", results.page(found))
+        write_json(fresh / "metrics.json", _metrics(found))
+        write_text(fresh / "COSTS.md", _costs(root))
         size = sum(f.stat().st_size for f in fresh.rglob("*") if f.is_file()) / (1 << 20)
         if size > LIMIT_MIB:
             raise LeandnnError(f"reports/ would have {size:.1f} MiB, expected at most {LIMIT_MIB}")
@@ -45,9 +59,9 @@ def write(root: Path = paths.ROOT) -> Path:
     return target
 
 
-def _copy_reports(root: Path, fresh: Path) -> list[tuple[str, list[dict[str, str]]]]:
-    """Copy notebooks and figures; returns the captions by notebook, in the notebooks' order."""
-    captions = []
+def _copy_reports(root: Path, fresh: Path) -> list[Drawn]:
+    """Copy notebooks and figures; returns what each notebook drew, in the notebooks' order."""
+    drawn = []
     sources = sorted(path for path in (root / "build" / "reports").glob("*") if path.is_dir())
     if not sources:
         raise LeandnnError("build/reports holds no report, expected those of the report stages (dvc repro)")
@@ -62,8 +76,8 @@ def _copy_reports(root: Path, fresh: Path) -> list[tuple[str, list[dict[str, str
         for figure in found:
             for kind in ("svg", "png"):
                 shutil.copy(source / f"{figure['name']}.{kind}", fresh / "figures")
-        captions.append((source.name, found))
-    return captions
+        drawn.append(Drawn(source.name, _title(notebook), found))
+    return drawn
 
 
 def _caption(path: Path) -> dict[str, str]:
@@ -77,15 +91,51 @@ def _caption(path: Path) -> dict[str, str]:
         ) from error
 
 
-def _gallery(captions: list[tuple[str, list[dict[str, str]]]]) -> str:
+def _title(path: Path) -> str:
+    """A notebook's first heading, as Markdown; its file's name where it has none; LeandnnError if unreadable."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise LeandnnError(f"{paths.relative(path)} is no notebook ({error}): run dvc repro") from error
+    lines = (line for text in texts for line in text.splitlines())
+    return next((line.removeprefix("# ") for line in lines if line.startswith("# ")), path.stem)
+
+
+def read_drawn(root: Path) -> list[Drawn]:
+    """What `write` published; LeandnnError where it is missing or damaged, or names a file that is not there."""
+    path = root / "reports" / "figures.json"
+    try:
+        drawn = [Drawn(**own) for own in json.loads(path.read_text(encoding="utf-8"))]
+        needed = [f"figures/{figure['name']}.svg" for own in drawn for figure in own.figures]
+    except OSError as error:
+        raise LeandnnError(f"cannot read {paths.relative(path)}: {error.strerror}, run dvc repro") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise LeandnnError(
+            f"{paths.relative(path)} is no list of figures ({error}), run dvc repro"
+        ) from error
+    for file in (*needed, *(f"notebooks/{own.notebook}.ipynb" for own in drawn)):
+        if not (path.parent / file).is_file():
+            raise LeandnnError(f"reports/{file} is missing, expected what figures.json names: run dvc repro")
+    return drawn
+
+
+def _metrics(found: Sequence[verdicts.Result]) -> dict[str, float]:
+    """Claim → its effect at the scale of the pipeline, where that was measured."""
+    laptop = {result.claim.id: result.verdicts[LAPTOP] for result in found if LAPTOP in result.verdicts}
+    return {claim: own.estimate for claim, own in laptop.items() if own.estimate is not None}
+
+
+def _gallery(drawn: Sequence[Drawn]) -> str:
     lines = [
         "# Gallery",
         "",
-        "Generated by `leandnn summary` from the executed notebooks. Verdicts: [RESULTS.md](RESULTS.md).",
+        "Generated by `leandnn summary` from the executed notebooks. See also the [results](RESULTS.md), and",
+        "[costs and speed](COSTS.md).",
     ]
-    for notebook, figures in captions:
-        lines += ["", f"## [{notebook}](notebooks/{notebook}.ipynb)"]
-        for figure in figures:
+    for own in drawn:
+        lines += ["", f"## {own.title}", "", f"Notebook [{own.notebook}](notebooks/{own.notebook}.ipynb)"]
+        for figure in own.figures:
             name = figure["name"]
             lines += [
                 "",
@@ -96,58 +146,23 @@ def _gallery(captions: list[tuple[str, list[dict[str, str]]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _results(results: list[verdicts.Result], root: Path) -> str:
+def _costs(root: Path) -> str:
     lines = [
-        "# Results",
+        "# Costs and speed",
         "",
-        "Generated by `leandnn summary` from claims.yaml, runs/ and reference/. What the words mean stands in",
-        "[docs/method.md](../docs/method.md); no run of a committed plan exists yet, so what was found is exploratory.",
+        "Generated by `leandnn summary` from what the machines named here measured; each table comes from its",
+        "machine's file in `reference/`.",
         "",
-        render.markdown(results),
-        "## Evidence",
     ]
-    for result in results:
-        measured = {scale: f for scale, f in result.verdicts.items() if f.evidence}
-        if not measured:
-            continue
-        lines += [
-            "",
-            f"### {result.claim.id}",
-            "",
-            result.claim.statement,
-            "",
-            f"Why this margin and n: {result.claim.reason}",
-            *(["", f"*But:* {result.claim.caveat}"] if result.claim.caveat else []),
-        ]
-        for scale, finding in measured.items():
-            found = f"**{finding.verdict}** {finding.effect}, n = {finding.n}"
-            lines += ["", f"- `{scale}`: {found}{finding.detail and '; '}{finding.detail}"]
-            lines += [f"  - `{path}`" for path in finding.evidence]
+    for table in costs.TABLES.values():
+        lines += [f"## {table.title}", "", table.markdown(root), ""]
     lines += [
-        "",
-        "## Cost of the runs",
-        "",
-        tables.training(root),
-        "",
         "## Speed",
         "",
-        tables.train_step(root),
+        "Each by `leandnn bench`: warm-up, interleaved repeats, medians, correctness checked inside. Rows where a peer",
+        "wins stay; `× peer` is the peer's time over ours, so below 1 the peer is faster.",
         "",
     ]
-    for title, table in (
-        ("A training step with sparse layers", tables_speed.sparse_step),
-        ("AutoSparse: steps and exported nets", tables_autosparse.autosparse),
-        ("RBGP4: whole nets, and targets", tables_rbgp.rbgp),
-        ("RBGP4: layers of VGG19 and WRN-40-4", tables_rbgp.rbgp_layers),
-        ("RBGP4: memory of VGG19", tables_rbgp.rbgp_memory),
-        ("Hierarchical patterns: targets", tables_hbsnn.hbsnn),
-        ("Hierarchical patterns: products and pruning", tables_hbsnn.hbsnn_products),
-        ("Hierarchical patterns: layers", tables_hbsnn.hbsnn_layers),
-        ("Coded weights: linear layers", tables_huffman.huffman),
-        ("Coded weights: targets", tables_huffman.huffman_targets_table),
-        ("Products of block-sparse matrices", tables_speed.panels),
-        ("The same: threads, instruction sets, few columns, patterns", tables_speed.panels_further),
-        ("Rounding", tables_speed.rounding),
-    ):
-        lines += [f"### {title}", "", table(root), ""]
+    for table in pages.speed().values():
+        lines += [f"### {table.title}", "", table.markdown(root), ""]
     return "\n".join(lines)

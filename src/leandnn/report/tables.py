@@ -1,30 +1,25 @@
-"""Markdown tables of what things cost and how fast they are, from the files in reference/."""
+"""Markdown tables from reference/: a table is a list of columns, and where its rows come from.
+
+A table of times stands for one machine, with a line below it that says which, and how it was measured. In all of them
+`× peer` is the peer's time over ours, so that below 1 the peer is faster; "–" was not measured, and a column of which
+nothing was measured is left out.
+"""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from leandnn.report import benchfile
+from leandnn.bench import benchfile
+from leandnn.bench.benchfile import BenchFile, Row
+from leandnn.bench.targets import HEAD, Target
 
-T = TypeVar("T")
-
-
-def by_machine(root: Path, file: str, of: Callable[[Any], T]) -> tuple[list[T], list[str]]:
-    """`of` the content of every machine's `file`, and a sentence for each file that cannot be used."""
-    found, refused = [], []
-    for path in sorted((root / "reference").glob(f"*/{file}")):
-        try:
-            found.append(of(benchfile.read_json(path)))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
-            refused.append(
-                f"`{path.relative_to(root).as_posix()}` is refused ({type(error).__name__}: {error})."
-            )
-    return found, refused
+R = TypeVar("R")
+ABSENT = "–"
+Column = tuple[str, Callable[[R], str | None]]  # head, and the cell of a row; None where it was not measured
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -32,129 +27,100 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))
 
 
-def _table(
-    root: Path, file: str, head: list[str], rows_of: Callable[[Any], list[list[str]]], otherwise: str
-) -> str:
-    """The rows of every machine's `file` under one head; a file that cannot be used is named below."""
-    found, refused = by_machine(root, file, rows_of)
-    rows = [row for of_machine in found for row in of_machine]
-    return "\n".join([markdown(head, rows) if rows else otherwise, *(["", *refused] if refused else [])])
+def table(columns: Sequence[Column[R]], rows: Iterable[R], what: str = "row") -> str:
+    """The rows as a Markdown table; ValueError without any, which names what they are."""
+    found = [[cell(row) for _, cell in columns] for row in rows]
+    cells = [[ABSENT if text is None else text for text in line] for line in found]
+    if not cells:
+        raise ValueError(f"it has no {what}")
+    kept = [i for i in range(len(columns)) if any(line[i] != ABSENT for line in cells)]
+    return markdown([columns[i][0] for i in kept], [[line[i] for i in kept] for line in cells])
 
 
-def machine(card: dict[str, Any]) -> str:
-    """A machine in a few words, with the torch version."""
-    gpus = f", {card['gpus'][0]}" if card["gpus"] else ""
-    avx512 = ", AVX-512" if "avx512f" in card["isa"] else ""
-    # Older files do not say which.
-    generation = f" ({card['cpu_generation']})" if card.get("cpu_generation") else ""
-    return (
-        f"{card['cpu']}{generation}, {card['cores']} cores{avx512}, {card['memory_gib']:.0f} GiB{gpus}, "
-        f"torch {card['versions']['torch']}"
+def each(names: Mapping[str, str], cell: Callable[[Any, str], str | None]) -> list[Column[Any]]:
+    """A column for every key of `names`, whose value is its head."""
+    return [(words, functools.partial(_of_key, cell, key)) for key, words in names.items()]
+
+
+def _of_key(cell: Callable[[Any, str], str | None], key: str, row: Any) -> str | None:
+    return cell(row, key)
+
+
+def targets(asked: Sequence[Target], bench: BenchFile) -> str:
+    """What was asked, and whether it is reached."""
+    return markdown(HEAD, [target.cells(bench) for target in asked])
+
+
+def ms(row: Row | None) -> str | None:
+    """A median in milliseconds."""
+    return None if row is None else f"{1e3 * row['median_s']:.2f}"
+
+
+def spread(row: Row, form: str = ",.0f") -> str:
+    """A median in milliseconds with its quartiles."""
+    median, low, high = (format(1e3 * row[name], form) for name in ("median_s", "p25_s", "p75_s"))
+    return f"{median} ms ({low} to {high})"
+
+
+def times(value: float | None) -> str | None:
+    """A ratio to three digits or so."""
+    return None if value is None else f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def share(value: float | None) -> str | None:
+    """A ratio in percent."""
+    return None if value is None else f"{100 * value:.0f} %"
+
+
+def rate(value: float | None) -> str | None:
+    """Work per second."""
+    return None if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def zeros(case: Mapping[str, Any]) -> str:
+    """A case's sparsity, which is in percent."""
+    return f"{case['sparsity']:g} %"
+
+
+def provenance(bench: BenchFile, about: str) -> str:
+    """A line below a table: what it holds, how it was measured and where; rows measured once are no times."""
+    card = bench.machine
+    peak = f", FMA peak {rate(card['fma_peak_gflops'])} Gflop/s a core" if card.get("fma_peak_gflops") else ""
+    copy = f", copies {card['copy_gbytes']:.0f} GB/s" if card.get("copy_gbytes") else ""
+    n = min((row["n"] for row in bench.rows if row["n"] > 1), default=1)
+    return f"{about} Medians, n ≥ {n}. {bench.where}{peak}{copy}."
+
+
+@dataclass(frozen=True)
+class Table(Generic[R]):
+    """What is shown of one kind of file in reference/<machine>/.
+
+    - name: of the block in README.md. title: its heading. files: in reference/<machine>/.
+    - text: the Markdown of one machine's file; raises ValueError, KeyError or TypeError for one it cannot use.
+    - made_by: the command that measures. read: a file's JSON → what `text` takes.
+    """
+
+    name: str
+    title: str
+    files: Sequence[str]
+    text: Callable[[R], str]
+    made_by: str
+    read: Callable[[Any], R]
+
+    def markdown(self, root: Path) -> str:
+        """The text of every machine's file, then what was refused; how to measure it where nothing was."""
+        texts, refused = benchfile.by_machine(root, self.files, lambda content: self.text(self.read(content)))
+        texts = texts or [f"Not measured yet (`{self.made_by}`)."]
+        return "\n\n".join([*texts, *(["\n".join(refused)] if refused else [])])
+
+
+def of_bench(bench: str, name: str, title: str, text: Callable[[BenchFile], str]) -> Table[BenchFile]:
+    """A table of what `leandnn bench` wrote."""
+    return Table(
+        name, title, [f"bench-{bench}.json"], text, f"leandnn bench {bench} --reference", benchfile.parse
     )
 
 
-def _minutes(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def commands(root: Path) -> str:
-    """Minutes, disk and memory of `make repro` and `make test`, per machine that measured them."""
-
-    def rows_of(content: Any) -> list[list[str]]:
-        return [
-            [
-                f"`{row['case']['command']}`",
-                row["case"]["state"],
-                _minutes(row["median_s"]),
-                f"{row['case']['disk_mib'] / 1024:.1f} GiB",
-                f"{row['case']['peak_mib'] / 1024:.1f} GiB",
-                machine(content["machine"]),
-            ]
-            for row in content["rows"]
-        ]
-
-    head = ["command", "starting from", "time", "disk", "peak memory", "machine"]
-    return _table(
-        root, "bench-commands.json", head, rows_of, "Not measured yet (`leandnn bench commands --reference`)."
-    )
-
-
-def training(root: Path) -> str:
-    """Median time and peak memory of one training run, by comparison and arm, per machine."""
-
-    def rows_of(content: Any) -> list[list[str]]:
-        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for title, cost in content["runs"].items():
-            groups[title.rsplit("-s", 1)[0]].append(cost)
-        return [
-            [
-                f"`{title}`",
-                str(len(costs)),
-                _minutes(median(c["seconds"] for c in costs)),
-                f"{median(c['seconds_per_step'] for c in costs) * 1e3:.0f} ms",
-                f"{max(c['peak_mib'] for c in costs):,} MiB",
-                machine({**content["machine"], "cpu_generation": _generation(costs)}),
-            ]
-            for title, costs in sorted(groups.items())
-        ]
-
-    head = [
-        "runs",
-        "n",
-        "time of one, median, one thread",
-        "step, evaluation included",
-        "peak memory",
-        "machine",
-    ]
-    return _table(root, "cost.json", head, rows_of, "Not measured yet (`dvc repro` writes it).")
-
-
-def _generation(costs: list[dict[str, Any]]) -> str:
-    """The generation of the processors that runs were measured on; empty where one of them does not say it."""
-    found = sorted({c.get("cpu_generation", "") for c in costs})
-    return " and ".join(found) if all(found) else ""
-
-
-def _step_by(impl: str) -> str:
-    """What made a training step: ours, ours with another library's rounding, or torch."""
-    if impl == "leandnn":
-        return "**leandnn, BF16 emulated**"
-    return f"`{impl}`" if impl.startswith("torch") else f"the same, rounding by `{impl}`"
-
-
-def train_step(root: Path) -> str:
-    """What emulation costs, from bench-train-step.json, peers included."""
-
-    def rows_of(content: Any) -> list[list[str]]:
-        fp32 = {r["case"]["net"]: r["median_s"] for r in content["rows"] if r["impl"] == "torch.fp32"}
-        return [
-            [
-                f"{r['case']['net']}, {r['case']['batch']} {r['unit']}",
-                _step_by(r["impl"]),
-                f"{r['median_s'] * 1e3:.1f} ms ({r['p25_s'] * 1e3:.1f} to {r['p75_s'] * 1e3:.1f})",
-                f"{r['median_s'] / fp32[r['case']['net']]:.2f}",
-                f"{math.floor(r['rate']):,}",
-                str(r["n"]),
-                machine(content["machine"]),
-            ]
-            for r in content["rows"]
-        ]
-
-    head = [
-        "one training step, one thread",
-        "",
-        "median (quartiles)",
-        "to FP32",
-        "examples/s",
-        "n",
-        "machine",
-    ]
-    return _table(
-        root,
-        "bench-train-step.json",
-        head,
-        rows_of,
-        "Not measured yet (`leandnn bench train-step --reference`).",
-    )
+def named(*tables: Table[Any]) -> dict[str, Table[Any]]:
+    """Tables by their names."""
+    return {table.name: table for table in tables}

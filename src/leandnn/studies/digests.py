@@ -29,13 +29,13 @@ from leandnn.studies.comparison import Comparison
 from leandnn.studies.reach import Sources
 
 TRAINED = ("leandnn.studies.outcome:train", "leandnn.train.loop:train")  # what every run goes through
-# Stages that train nothing, by the file in build/digests that they depend on.
+# Stages that train nothing, by the file in build/digests that they depend on; PAGES: see _pages.
 STAGES = {
     "data": ("leandnn.data.sources:fetch",),
     "data-digits": ("leandnn.data.speech_synthesis:fetch",),
     "features": ("leandnn.tasks.image_judge:train",),
     "strip": ("leandnn.report.notebooks:strip_file",),
-    "summary": ("leandnn.report.summary:write",),
+    "summary": ("leandnn.report.summary:write", "PAGES"),
 }
 
 
@@ -220,7 +220,8 @@ def write(folder: Path | None = None) -> Path:
                 },
             )
     for name, roots in STAGES.items():
-        content: dict[str, Any] = {"behaviour": proofs.canonical(reader.of(roots).digest)}
+        places = [place for root in roots for place in (_pages() if root == "PAGES" else (root,))]
+        content: dict[str, Any] = {"behaviour": proofs.canonical(reader.of(places).digest)}
         if name == "features":
             content |= {"budget": features_budget(profile), "threads": profile.threads}
         put(name, content)
@@ -237,6 +238,12 @@ def write(folder: Path | None = None) -> Path:
         if path.name not in written:
             path.unlink()
     return folder
+
+
+def _pages() -> list[str]:
+    """Where the pages stand that report/pages.py finds by their folders, which no import names."""
+    found = paths.PACKAGE.glob("report/*/__init__.py")
+    return [f"leandnn.report.{p.parent.name}:PAGE" for p in sorted(found) if "PAGE =" in p.read_text()]
 
 
 def features_budget(profile: params.Profile) -> dict[str, Any]:

@@ -1,1 +1,3 @@
 """Speed of paper 2."""
+
+BENCHES = {"autosparse": "speed"}

@@ -1,1 +1,3 @@
 """Speed of paper 1."""
+
+BENCHES = {"train-step": "train_step"}

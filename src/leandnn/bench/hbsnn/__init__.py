@@ -1,1 +1,3 @@
 """Speed of paper 4."""
+
+BENCHES = {"hbsnn": "patterns"}

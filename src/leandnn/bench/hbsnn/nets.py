@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from leandnn import rbgp
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.benchfile import Row
+from leandnn.bench.timing import interleave, row
 from leandnn.blocksparse import BlockSparseConv2d, Pattern, convert, prune
 from leandnn.blocksparse import study as shared
 from leandnn.blocksparse.inference import fold

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch.nn.utils import prune as torch_prune
 
-from leandnn.bench.hbsnn import nets as hbsnn_nets
+from leandnn.bench.benchfile import Row
+from leandnn.bench.hbsnn import nets
 from leandnn.bench.kernels import panels, panels_peers
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.timing import interleave, row
 from leandnn.blocksparse import Pattern
 from leandnn.blocksparse import study as shared
 from leandnn.hbsnn import hierarchical, study
@@ -111,10 +112,10 @@ def rows(quick: bool) -> list[Row]:
             found += _product(shape, sparsity, "forward", REPEATS)
         for product in ("dX", "dW"):
             found += _product(shape, 75.0, product, REPEATS)
-    for net in hbsnn_nets.NETS:
+    for net in nets.NETS:
         for sparsity in (75.0, 87.5):
-            found += hbsnn_nets.layers(net, sparsity, REPEATS)
-    return found + hbsnn_nets.whole_net(hbsnn_nets.arms(), 128, REPEATS)
+            found += nets.layers(net, sparsity, REPEATS)
+    return found + nets.whole_net(nets.arms(), 128, REPEATS)
 
 
 def rounds(quick: bool) -> dict[str, list[float]]:
@@ -130,7 +131,7 @@ def rounds(quick: bool) -> dict[str, list[float]]:
         "three_levels": study.FORMS["three_levels_87"].select(0),
         "block4x4": shared.select("block4x4"),
     }
-    return hbsnn_nets.rounds(arms, *((2, 3) if quick else (128, ROUNDS)))
+    return nets.rounds(arms, *((2, 3) if quick else (128, ROUNDS)))
 
 
 PEERS = {
@@ -141,7 +142,7 @@ PEERS = {
 
 
 def summary(rows: list[Row]) -> str:
-    """Rates beside RBGP4's and those of CSR, seconds of pruning, and the targets."""
+    """Rates beside RBGP4's and those of CSR, and seconds of pruning."""
     lines = []
     groups: dict[tuple[object, ...], dict[tuple[str, str], Row]] = {}
     for r in rows:
@@ -160,8 +161,4 @@ def summary(rows: list[Row]) -> str:
             )
             case_text = f"{m} × {k} × {n}, {sparsity:g} % zeros, {product}"
             lines.append(f"{case_text}, {name}: {mine:.0f} Gflop/s, {ratios}")
-    lines.append(
-        "targets: pruning ≤ 0.3 s; for smallest blocks of 4 rows or more forward and dX ≥ 0.9 × RBGP4; "
-        "at 75 % ≥ 2 × own CSR, ≥ 5 × torch.csr"
-    )
     return "\n".join(lines)

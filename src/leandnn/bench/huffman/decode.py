@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from leandnn.bench.huffman import peers as huffman_peers
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.benchfile import Row
+from leandnn.bench.huffman import peers
+from leandnn.bench.timing import interleave, row
 from leandnn.errors import LeandnnError
 from leandnn.huffman import quantise
 from leandnn.huffman.model import Compressed
@@ -79,8 +80,8 @@ def rates(net: nn.Module, repeats: int, names: tuple[str, ...] = tuple(CASES)) -
                 _check(name, coded[layout], coded["lanes"], path)
                 impl = f"leandnn.{path}.{layout}"
                 calls[impl], work[impl] = _call(coded[layout], path), work["leandnn"]
-        for impl, (call, size) in huffman_peers.huffman_decoders(streams, slow=limit == 7).items():
-            if not huffman_peers.same(call(), streams):
+        for impl, (call, size) in peers.huffman_decoders(streams, slow=limit == 7).items():
+            if not peers.same(call(), streams):
                 raise LeandnnError(f"{impl} does not give back the symbols of {name}")
             calls[impl], work[impl] = call, size
         plain = np.concatenate(streams)

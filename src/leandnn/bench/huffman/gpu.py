@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.dlpack import from_dlpack
 
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.benchfile import Row
+from leandnn.bench.timing import interleave, row
 from leandnn.errors import LeandnnError
 from leandnn.huffman import quantise
 from leandnn.kernels.huffman import ops

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from leandnn.bench.huffman import memory as huffman_memory
-from leandnn.bench.huffman import peers as huffman_peers
-from leandnn.bench.timing import Row, interleave, on_threads, row
+from leandnn.bench.benchfile import Row
+from leandnn.bench.huffman import memory, peers
+from leandnn.bench.timing import interleave, on_threads, row
 from leandnn.errors import LeandnnError
 from leandnn.huffman import quantise
 from leandnn.huffman.costs import kept_nbytes
@@ -42,13 +42,13 @@ def linear(
             raise LeandnnError(f"{name} is decoded to other weights than were coded")
         for batch in batches:
             x = _activations(batch, layer.in_features)
-            peers = huffman_peers.linear_layers(layer, weight, x)
+            ways = peers.linear_layers(layer, weight, x)
             assert layer.bias is not None
             exact = x.double() @ weight.double().t() + layer.bias
-            for impl, (call, allowed) in peers.items():
+            for impl, (call, allowed) in ways.items():
                 _check(f"{impl} in {name}, batch {batch}", call(), exact, allowed)
             case = {"what": "layer", "layer": name, "batch": batch}
-            calls = {impl: call for impl, (call, _) in peers.items()}
+            calls = {impl: call for impl, (call, _) in ways.items()}
             times = interleave(calls, repeats=repeats, label=f"{name} {batch}")
             found += [row("huffman", case, impl, 1, t, batch, "images") for impl, t in times.items()]
     return found
@@ -71,7 +71,7 @@ def threads(model: Compressed, repeats: int, batches: Sequence[int] = THREADED) 
     return found
 
 
-def memory(model: Compressed, batches: Sequence[int] = MEMORY_BATCHES) -> list[Row]:
+def memory_rows(model: Compressed, batches: Sequence[int] = MEMORY_BATCHES) -> list[Row]:
     """Rows of the bytes that a linear layer needs beside x and its result, which are equal for all.
 
     Work is weights, tables and workspace as accounted; the case has its parts, and what a process of its own grew by
@@ -86,7 +86,7 @@ def memory(model: Compressed, batches: Sequence[int] = MEMORY_BATCHES) -> list[R
             case = {
                 "what": "memory", "layer": name, "batch": batch, "compressed_bytes": layer.weight_nbytes,
                 "table_bytes": layer.table_nbytes, "workspace_bytes": workspace,
-                "measured_bytes": huffman_memory.measure(layer, batch),
+                "measured_bytes": memory.measure(layer, batch),
             }  # fmt: skip
             found.append(row("huffman", case, "leandnn", 1, [1.0], total, "bytes"))
     return found

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from leandnn.bench.huffman.targets import HUFF0
 from leandnn.huffman.layers import HuffmanLayer, HuffmanLinear
 from leandnn.kernels.huffman import ops
-from leandnn.report.huffman.targets import HUFF0
 
 Bytes = NDArray[np.uint8]
 Call = Callable[[], Any]

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.benchfile import Row
+from leandnn.bench.timing import interleave, row
 from leandnn.errors import LeandnnError
 from leandnn.huffman.batch_plan import BatchPlan, plan, score
 from leandnn.huffman.chain import units

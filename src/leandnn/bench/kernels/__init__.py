@@ -1,1 +1,3 @@
 """Speed of the kernels."""
+
+BENCHES = {"panels": "panels", "rounding": "rounding", "sparse-step": "sparse_step"}

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from leandnn.bench.benchfile import Row
 from leandnn.bench.kernels import panels_peers
-from leandnn.bench.timing import Row, interleave, on_threads, row
+from leandnn.bench.timing import interleave, on_threads, row
 from leandnn.blocksparse import Pattern
 from leandnn.errors import LeandnnError
 from leandnn.kernels import dispatch

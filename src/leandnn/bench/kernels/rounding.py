@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from leandnn.bench.benchfile import Row
 from leandnn.bench.kernels import rounding_peers
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.timing import interleave, row
 from leandnn.errors import LeandnnError
 from leandnn.kernels import Format, dispatch, round_to
 from leandnn.kernels.rounding import reference

@@ -1,1 +1,3 @@
 """Speed of paper 3."""
+
+BENCHES = {"rbgp": "inference"}

@@ -41,8 +41,7 @@ def main(impl: str, batch: int, sparsity: float) -> None:
     import torch
     from torch import nn
 
-    from leandnn.bench.rbgp import nets as rbgp
-    from leandnn.bench.rbgp import peers as rbgp_peers
+    from leandnn.bench.rbgp import nets, peers
     from leandnn.blocksparse.inference import Folded
     from leandnn.machine import determinism
 
@@ -51,22 +50,22 @@ def main(impl: str, batch: int, sparsity: float) -> None:
     with torch.inference_mode():
         # What the first pass of any net loads is not the net's.
         tiny = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
-        rbgp_peers.onednn(tiny, x[:1])(x[:1])
+        peers.onednn(tiny, x[:1])(x[:1])
         gc.collect()
         before = memory.reset_peak()
         net: nn.Module
         if impl == "torch.dense":
-            net = rbgp.dense("VGG19")
+            net = nets.dense("VGG19")
         elif impl == "onednn":
-            net = rbgp_peers.onednn(rbgp.dense("VGG19"), x[:1])
+            net = peers.onednn(nets.dense("VGG19"), x[:1])
         else:
-            net = rbgp.sparse("VGG19", impl, sparsity)
+            net = nets.sparse("VGG19", impl, sparsity)
         net(x)  # patterns are prepared at the first pass
         gc.collect()
         memory.reset_peak()
         net(x)
     numbers = [*net.parameters(), *net.buffers()]
-    numbers += [m.packed for m in net.modules() if isinstance(m, rbgp_peers.OneDnnConv2d)]
+    numbers += [m.packed for m in net.modules() if isinstance(m, peers.OneDnnConv2d)]
     index = sum(m.pattern.index_nbytes for m in net.modules() if isinstance(m, Folded))
     weights = sum(t.numel() * t.element_size() for t in numbers) + index
     print(json.dumps({"weights_mib": weights / MIB, "peak_mib": (memory.peak() - before) / MIB}))

@@ -11,16 +11,15 @@ import pandas as pd
 
 from leandnn.claims import statistics
 from leandnn.claims.claimfile import Claim, Equivalence, Ratio, Rule
-from leandnn.report import runs
-from leandnn.report import style as figures
-from leandnn.report.bf16.nets import ARMS, Domain
+from leandnn.report import runs, style
+from leandnn.report.bf16.frames import ARMS, Domain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLES = {"fp32": "-", "bf16": "--"}
-SCALES = {"laptop": ("o", "#56B4E9"), "desk": ("D", figures.COLOURS["bf16"])}  # marker and colour
+LINES = {"fp32": "-", "bf16": "--"}
+SCALES = {"laptop": ("o", "#56B4E9"), "desk": ("D", style.COLOURS["bf16"])}  # marker and colour
 
 
 def curves(domains: Sequence[Domain], note: str = "") -> Figure:
@@ -31,16 +30,16 @@ def curves(domains: Sequence[Domain], note: str = "") -> Figure:
     rows = math.ceil(len(domains) / columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.5 * columns, 2.9 * rows), squeeze=False)
     for ax, domain in zip(axes.flat, domains, strict=False):
-        for arm, style in STYLES.items():
+        for arm, line in LINES.items():
             own = domain.history[domain.history.arm == arm]
             for _, run in own.groupby("seed"):
-                ax.plot(run.epoch, run[domain.metric], color=figures.COLOURS[arm], lw=0.8, alpha=0.5)
+                ax.plot(run.epoch, run[domain.metric], color=style.COLOURS[arm], lw=0.8, alpha=0.5)
             mean, spread = (getattr(own.groupby("epoch")[domain.metric], f)() for f in ("mean", "std"))
             ax.fill_between(
-                mean.index, mean - spread, mean + spread, color=figures.COLOURS[arm], alpha=0.15, lw=0
+                mean.index, mean - spread, mean + spread, color=style.COLOURS[arm], alpha=0.15, lw=0
             )
             ax.plot(
-                mean.index, mean, style, color=figures.COLOURS[arm], lw=2.2, marker="o", ms=4, label=ARMS[arm]
+                mean.index, mean, line, color=style.COLOURS[arm], lw=2.2, marker="o", ms=4, label=ARMS[arm]
             )
         ax.set(xlabel="epoch", ylabel=domain.label)
         ax.set_title(f"{domain.title} (n = {domain.pairs})", fontsize=9)
@@ -49,7 +48,7 @@ def curves(domains: Sequence[Domain], note: str = "") -> Figure:
         ax.set_axis_off()
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    figures.heading(figure, note)
+    style.heading(figure, note)
     return figure
 
 
@@ -61,7 +60,7 @@ def in_margins(rule: Rule, final: pd.DataFrame) -> tuple[list[float], float, flo
     """
     control, treatment = rule.control.split("/")[-1], rule.treatment.split("/")[-1]
     pairs = runs.pairs(final, rule.metric, control, treatment)
-    first, second = pairs[treatment].to_numpy(), pairs[control].to_numpy()
+    first, second = pairs.treatment.to_numpy(), pairs.control.to_numpy()
     if rule.better == "lower":
         first, second = second, first
     level = 1 - 2 * (1 - rule.confidence)
@@ -86,8 +85,8 @@ def forest(claims: Sequence[tuple[Claim, str]], found: Mapping[str, Mapping[str,
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(8.4, 0.62 * len(claims) + 1.3))
-    ax.axvspan(-1, 1, color=figures.COLOURS["margin"], lw=0)
-    ax.axvline(0, color=figures.COLOURS["neutral"], lw=0.8)
+    ax.axvspan(-1, 1, color=style.COLOURS["margin"], lw=0)
+    ax.axvline(0, color=style.COLOURS["neutral"], lw=0.8)
     reach = 1.6
     for row, (claim, _) in enumerate(claims):
         for at, (scale, (marker, colour)) in enumerate(SCALES.items()):
@@ -132,18 +131,18 @@ def _differences(ax: Axes, trace: pd.DataFrame, margin: float) -> None:
     wide = trace.pivot(index="seed", columns=["arm", "step"], values="train_loss")
     wide = wide.dropna()  # a seed that one arm alone has is no pair
     difference = wide["bf16"] - wide["fp32"]
-    ax.axhspan(-margin, margin, color=figures.COLOURS["margin"], lw=0)
-    ax.axhline(0, color=figures.COLOURS["neutral"], lw=0.8)
+    ax.axhspan(-margin, margin, color=style.COLOURS["margin"], lw=0)
+    ax.axhline(0, color=style.COLOURS["neutral"], lw=0.8)
     for _, values in difference.iterrows():
-        ax.plot(difference.columns, values, color=figures.COLOURS["bf16"], lw=0.7, alpha=0.5)
+        ax.plot(difference.columns, values, color=style.COLOURS["bf16"], lw=0.7, alpha=0.5)
     intervals = [
         statistics.paired_difference(wide["bf16"][step], wide["fp32"][step], 0.9)
         for step in difference.columns
     ]
     low, high = ([getattr(i, end) for i in intervals] for end in ("low", "high"))
     if None not in low:
-        ax.fill_between(difference.columns, low, high, color=figures.COLOURS["bf16"], alpha=0.25, lw=0)
-    ax.plot(difference.columns, [i.mean for i in intervals], color=figures.COLOURS["bf16"], lw=2)
+        ax.fill_between(difference.columns, low, high, color=style.COLOURS["bf16"], alpha=0.25, lw=0)
+    ax.plot(difference.columns, [i.mean for i in intervals], color=style.COLOURS["bf16"], lw=2)
 
 
 def contrasts(
@@ -163,7 +162,7 @@ def contrasts(
         factor = scale.get(metric, 1.0)
         for row, arm in enumerate(order):
             own = final[final.arm == arm]
-            colour = figures.COLOURS["fp16" if "fp16" in arm else "fp32" if arm == "fp32" else "bf16"]
+            colour = style.COLOURS["fp16" if "fp16" in arm else "fp32" if arm == "fp32" else "bf16"]
             failed = own.failure.notna()
             for mask, marker in ((~failed, "o"), (failed, "x")):
                 values = factor * own[mask][metric]
@@ -172,7 +171,7 @@ def contrasts(
                 ax.plot([factor * own[metric].mean()] * 2, [row - 0.32, row + 0.32], color=colour, lw=2.6)
         ax.axvline(
             factor * final[final.arm == "fp32"][metric].mean(),
-            color=figures.COLOURS["neutral"],
+            color=style.COLOURS["neutral"],
             lw=0.9,
             ls=":",
         )
@@ -199,13 +198,13 @@ def places(reports: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
     for (left, right), (net, formats) in zip(axes, reports.items(), strict=True):
         for fmt, rows in formats.items():
             at = range(len(rows))
-            shared = {"color": figures.COLOURS[fmt], "ms": 3.5, "lw": 0, "label": fmt.upper()}
+            shared = {"color": style.COLOURS[fmt], "ms": 3.5, "lw": 0, "label": fmt.upper()}
             left.semilogy(at, rows.mean_error.where(rows.mean_error > 0), "o", **shared)
             hurt = rows[["overflows", "zeros", "subnormals"]].sum(axis=1) / rows["values"].clip(lower=1)
             right.plot(at, 100 * hurt, "o", **shared)
         backward = int((rows.stage == "forward").sum())
         for ax in (left, right):
-            ax.axvspan(backward - 0.5, len(rows) - 0.5, color=figures.COLOURS["margin"], lw=0)
+            ax.axvspan(backward - 0.5, len(rows) - 0.5, color=style.COLOURS["margin"], lw=0)
             ax.set_xlim(-0.5, len(rows) - 0.5)
             ax.tick_params(labelsize=8)
             ax.grid(axis="x", visible=False)

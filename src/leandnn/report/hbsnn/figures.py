@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from leandnn.claims import statistics
-from leandnn.report import sparse_nets, style
-from leandnn.report.sparse_nets import FAMILIES
+from leandnn.report import pattern_runs, runs, style
+from leandnn.report.pattern_runs import FAMILIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
     from leandnn.blocksparse import Pattern
 
+# What is drawn together: comparisons by paper.
+COMPARISONS = {
+    "blocksparse": ("baselines", "sparsities"),
+    "hbsnn": ("patterns", "sparsities", "division", "sizes", "selection"),
+    "rbgp": ("patterns", "sparsities"),
+}
 DROPPED = "#F1EEE8"
 LAYER = "blocks.0.conv2.weight"  # of the net of tasks/image_judge.py
 
@@ -109,11 +115,11 @@ def _mark(ax: Axes, rows: pd.DataFrame, x: str, name: str, scale: float = 1.0) -
 def sparsities(table: pd.DataFrame, note: str = "") -> Figure:
     """Accuracy by share of zeros, every family of patterns a line; the dense net is a level line with its spread.
 
-    - table: see hbsnn_data.laptop.
+    - table: see pattern_runs.laptop.
     """
     import matplotlib.pyplot as plt
 
-    means = sparse_nets.means(table)
+    means = pattern_runs.means(table)
     figure, ax = plt.subplots(figsize=(7.6, 4.4))
     dense = means[means.family == "dense"]
     if len(dense):
@@ -153,7 +159,7 @@ def pareto(
 ) -> Figure:
     """Accuracy against measured time, one panel for each kind of time, with the front that nothing else beats.
 
-    - times: what was timed → arm → seconds for `batch` images (see hbsnn_data.seconds). A family's points are
+    - times: what was timed → arm → seconds for `batch` images (see pattern_runs.seconds). A family's points are
       joined, the two-level ones labelled with their zeros.
     """
     import matplotlib.pyplot as plt
@@ -162,7 +168,7 @@ def pareto(
         1, len(times), figsize=(1.6 + 5.0 * len(times), 5.2), sharey=True, squeeze=False
     )
     for ax, (what, own) in zip(axes[0], times.items(), strict=True):
-        points = sparse_nets.timed(table, own)
+        points = pattern_runs.timed(table, own)
         points = points[points.family.isin(FAMILIES)].sort_values("sparsity")
         for name in FAMILIES:
             rows = points[points.family == name]
@@ -180,7 +186,7 @@ def pareto(
                 fontsize=8,
                 color=FAMILIES["hierarchical"][1],
             )
-        kept = points.iloc[sparse_nets.front(list(zip(points.seconds, points.accuracy, strict=True)))]
+        kept = points.iloc[pattern_runs.front(list(zip(points.seconds, points.accuracy, strict=True)))]
         wide = {"color": "#DDD6C8", "lw": 7, "solid_capstyle": "round", "zorder": 0, "label": "Pareto front"}
         ax.plot(1e3 * kept.seconds, 100 * kept.accuracy, **wide)
         # Not from zero: what no pattern changes of a whole net's time would squeeze all points into a corner.
@@ -196,7 +202,7 @@ def pareto(
 def pairs(found: pd.DataFrame, confidence: float, note: str = "") -> Figure:
     """Paired differences by seed, their mean and its interval.
 
-    - found: see hbsnn_data.differences. confidence: of the one-sided test; the interval has 1 − 2 · (1 − it).
+    - found: see runs.pairs. confidence: of the one-sided test; the interval has 1 − 2 · (1 − it).
     """
     import matplotlib.pyplot as plt
 
@@ -239,7 +245,7 @@ def ablations(
     lines: list[tuple[str, str, pd.Series[float]]] = []
     for title, arms in groups.items():
         for arm, words in arms.items():
-            found = sparse_nets.differences(table, arm, reference)
+            found = runs.pairs(table, "test_accuracy", reference, arm)
             if len(found):
                 lines.append((title, words, 100 * found.difference))
     figure, ax = plt.subplots(figsize=(7.8, 1.2 + 0.3 * len(lines)))

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from leandnn.report import style
-from leandnn.report.huffman import numbers as huffman_data
-from leandnn.report.huffman.numbers import CLAIMED, CONTROL, DECODERS, KINDS, PARTS, SIZES, STAGES
+from leandnn.report.huffman import frames
+from leandnn.report.huffman.frames import CLAIMED, CONTROL, DECODERS, KINDS, PARTS, SIZES, STAGES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ PLANS = {
 def stages(found: pd.DataFrame, note: str = "") -> Figure:
     """Accuracy after every stage, and enlarged what remains of it against the dense net that was trained on.
 
-    - found: see huffman_data.accuracies.
+    - found: see frames.accuracies.
     """
     import matplotlib.pyplot as plt
 
@@ -70,7 +70,7 @@ def stages(found: pd.DataFrame, note: str = "") -> Figure:
 def waterfall(sizes: pd.DataFrame, names: Mapping[str, str], note: str = "") -> Figure:
     """Bytes of all weights after every stage, and bits a weight of every layer.
 
-    - sizes: see huffman_data.sizes. names: layer → words.
+    - sizes: see frames.sizes. names: layer → words.
     """
     import matplotlib.pyplot as plt
 
@@ -115,7 +115,7 @@ def waterfall(sizes: pd.DataFrame, names: Mapping[str, str], note: str = "") -> 
 def bits(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, str]]], note: str = "") -> Figure:
     """Where the bits of the coded layers go, per weight that is not zero, with Shannon's bound for the code words.
 
-    - tables: title → (see huffman_data.bits, layer → words).
+    - tables: title → (see frames.bits, layer → words).
     """
     import matplotlib.pyplot as plt
 
@@ -150,7 +150,7 @@ def bits(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, str]]], note: str
 def decoding(found: pd.DataFrame) -> Figure:
     """Rates of decoding alone, a panel a case; ours in orange.
 
-    - found: huffman_data.of_case(bench, "decode", ("case",)).
+    - found: frames.of_case(bench, "decode", ("case",)).
     """
     import matplotlib.pyplot as plt
 
@@ -190,7 +190,7 @@ def _words(impl: str) -> str:
 def layers(found: pd.DataFrame) -> Figure:
     """Speed of linear layers over the batch, as a multiple of the dense FP32 product's, a panel a layer.
 
-    - found: see huffman_data.against_dense.
+    - found: see frames.against_dense.
     """
     import matplotlib.pyplot as plt
 
@@ -221,7 +221,7 @@ def layers(found: pd.DataFrame) -> Figure:
 def caps(found: pd.DataFrame) -> Figure:
     """Throughput under caps of memory by decoder and kind of plan, and what batch sizes per layer gain.
 
-    - found: see huffman_data.plans.
+    - found: see frames.plans.
     """
     import matplotlib.pyplot as plt
 
@@ -237,7 +237,7 @@ def caps(found: pd.DataFrame) -> Figure:
     left.set_ylim(bottom=0)
     left.set(ylabel="images/s, held out", title="Throughput")
     left.legend(fontsize=9, loc="lower right")
-    gained = huffman_data.gains(found)
+    gained = frames.gains(found)
     low, high = (100 * bound for bound in CLAIMED)
     right.axhspan(low, high, color="#F3DDCB", lw=0, label=f"published: {low:.0f} to {high:.0f} %")
     right.axhline(0, color=GREY, lw=0.8)
@@ -262,7 +262,7 @@ def caps(found: pd.DataFrame) -> Figure:
 def surface(found: pd.DataFrame) -> Figure:
     """Throughput by latency, a colour a cap of memory, a panel a decoder: plans with and without a limit of latency.
 
-    - found: see huffman_data.plans.
+    - found: see frames.plans.
     """
     import matplotlib.pyplot as plt
 

@@ -1,22 +1,14 @@
-"""Markdown tables of RBGP4 layers and nets, from reference/<machine>/bench-rbgp.json, and what reaches its target.
-
-`× peer` is the peer's time over ours, so that below 1 the peer is faster; "–" was not measured.
-"""
+"""RBGP4 layers and nets beside dense and other sparse ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from leandnn.bench.benchfile import BenchFile, Row
+from leandnn.bench.rbgp.targets import TARGETS, layer_target
 from leandnn.report import tables
-from leandnn.report.benchfile import BenchFile, Row
-from leandnn.report.kernels.tables import provenance, times_faster, trimmed, written
+from leandnn.report.tables import Column, each, ms, of_bench, provenance, times, zeros
 
-# What the project asked of its kernels, in times of torch's dense FP32 (contiguous); as in bench/rbgp/nets.py.
-LAYER_TARGETS = {75.0: 3.0, 87.5: 5.5}
-WIDE = 128  # channels on either side that the layers' targets ask for
-NET_TARGET = 3.0  # VGG19, batch 128, 87.5 %
 DENSE_LAYERS = {
     "torch.conv2d": "torch",
     "torch.conv2d (channels last)": "torch, channels last",
@@ -34,183 +26,86 @@ NETS = {
     "onednn (folded, prepacked)": "dense, oneDNN",
     "leandnn.unstructured": "single weights",
     "leandnn.block4x4": "4×4 blocks",
+    "leandnn": "**RBGP4**",
 }
 
 
-class Target(NamedTuple):
-    """What was asked, the values found, and how many of them have it."""
+def nets(bench: BenchFile) -> str:
+    """Whole nets, their peak memory, and the targets."""
 
-    asked: str
-    values: Sequence[float]
-    least: float
-    unit: str = "×"
-    at_most: bool = False
+    def peaks(case: dict[str, Any]) -> str | None:
+        rows = {row["impl"]: row["case"] for row in bench.of(**case) if "peak_mib" in row["case"]}
+        own = [rows[impl] for impl in ("torch.dense", "leandnn") if impl in rows]
+        return " → ".join(f"{one['peak_mib']:.0f}" for one in own) or None
 
-    def row(self) -> list[str]:
-        """Cells: what was asked, how many reach it, the range of the values, the verdict."""
-        if not self.values:
-            return [self.asked, "–", "–", "not measured"]
-        reached = [v for v in self.values if (v <= self.least if self.at_most else v >= self.least)]
-        low, high = (f"{v:.2f}" for v in (min(self.values), max(self.values)))
-        spread = f"{low} {self.unit}" if len(self.values) == 1 else f"{low} to {high} {self.unit}"
-        verdict = "reached" if len(reached) == len(self.values) else "**missed**"
-        return [self.asked, f"{len(reached)} of {len(self.values)}", spread, verdict]
-
-
-def target_table(targets: Sequence[Target]) -> str:
-    """The targets as a Markdown table."""
-    return tables.markdown(["asked", "reached by", "measured", ""], [target.row() for target in targets])
-
-
-def _ms(row: Row | None) -> str:
-    return "–" if row is None else f"{1e3 * row['median_s']:.2f}"
+    columns: list[Column[dict[str, Any]]] = [
+        ("ms a pass", lambda case: f"{case['net']}, batch {case['batch']}"),
+        ("zeros", zeros),
+        *each(NETS, lambda case, impl: ms(bench.row(impl, **case))),
+        ("× torch", lambda case: times(bench.times("torch.dense", **case))),
+        ("× oneDNN", lambda case: times(bench.times("onednn (folded, prepacked)", **case))),
+        ("peak MiB", peaks),
+    ]
+    cases = [case for case in bench.cases() if "net" in case and "peak_mib" not in case]
+    table = tables.table(columns, cases, "whole net")
+    about = (
+        "FP32, one thread, 32×32 images; first convolution and classifier are dense; sparse layers by our kernels; "
+        "norms folded in the sparse nets and oneDNN's. Memory: beyond the libraries, dense in torch → RBGP4."
+    )
+    return f"{table}\n\n{provenance(bench, about)}\n\n{tables.targets(TARGETS['rbgp'], bench)}"
 
 
-def _layers(bench: BenchFile) -> Iterator[dict[str, Any]]:
-    """The cases of layers; ValueError without any."""
-    cases = [case for case in bench.cases() if "layer" in case]
-    if not cases:
-        raise ValueError("it has no layer")
-    yield from cases
-
-
-def _net_cases(bench: BenchFile) -> list[dict[str, Any]]:
-    """The cases of whole nets' time, without those of memory."""
-    return [case for case in bench.cases() if "net" in case and "peak_mib" not in case]
-
-
-def _peak(bench: BenchFile, case: dict[str, Any], impl: str) -> dict[str, Any] | None:
-    """The case that holds the peak memory of a net's implementation."""
-    found = (r["case"] for r in bench.rows if r["impl"] == impl and "peak_mib" in r["case"])
-    return next((own for own in found if case.items() <= own.items()), None)
-
-
-def _against(bench: BenchFile, case: dict[str, Any], peer: str) -> float | None:
-    """How many times faster ours is than a peer."""
-    ours, theirs = bench.rate("leandnn", **case), bench.rate(peer, **case)
-    return None if ours is None or theirs is None else ours / theirs
-
-
-def rbgp(root: Path) -> str:
-    """Whole nets, their peak memory, and the targets: what README.md shows."""
-
-    def text_of(bench: BenchFile) -> str:
-        rows = []
-        for case in _net_cases(bench):
-            ours = bench.rate("leandnn", **case)
-            peaks = [_peak(bench, case, impl) for impl in ("torch.dense", "leandnn")]
-            rows.append(
-                [
-                    f"{case['net']}, batch {case['batch']}",
-                    f"{case['sparsity']:g} %",
-                    *(_ms(bench.row(impl, **case)) for impl in NETS),
-                    _ms(bench.row("leandnn", **case)),
-                    times_faster(ours, bench.rate("torch.dense", **case)),
-                    times_faster(ours, bench.rate("onednn (folded, prepacked)", **case)),
-                    " → ".join(f"{peak['peak_mib']:.0f}" for peak in peaks if peak) or "–",
-                ]
-            )
-        if not rows:
-            raise ValueError("it has no whole net")
-        head = ["ms a pass", "zeros", *NETS.values(), "**RBGP4**", "× torch", "× oneDNN"]
-        about = (
-            "FP32, one thread, 32×32 images; first convolution and classifier are dense; sparse layers by our kernels; "
-            "norms folded in the sparse nets and oneDNN's. Memory: beyond the libraries, dense in torch → RBGP4."
-        )
-        table = trimmed([*head, "peak MiB"], rows)
-        return f"{table}\n\n{provenance(bench, about)}\n\n{target_table(_targets(bench))}"
-
-    return written(root, "rbgp", text_of)
-
-
-def _targets(bench: BenchFile) -> list[Target]:
-    found = []
-    for sparsity, least in LAYER_TARGETS.items():
-        wide = [c for c in _layers(bench) if c["sparsity"] == sparsity and c["channels"] >= WIDE]
-        asked = f"layers of ≥ {WIDE} channels, {sparsity:g} % zeros: ≥ {least:g} × torch's dense layer"
-        measured = [ratio for case in wide if (ratio := _against(bench, case, "torch.conv2d")) is not None]
-        found.append(Target(asked, measured, least))
-    nets = [case for case in _net_cases(bench) if case["net"] == "VGG19"]
-    last = [case for case in nets if (case["batch"], case["sparsity"]) == (128, 87.5)]
-    for asked, cases, least in (
-        (f"VGG19, batch 128, 87.5 % zeros: ≥ {NET_TARGET:g} × torch's dense net", last, NET_TARGET),
-        ("VGG19, every batch, from 75 % zeros on: faster than torch's dense net", nets, 1.0),
-    ):
-        ratios = [ratio for case in cases if (ratio := _against(bench, case, "torch.dense")) is not None]
-        found.append(Target(asked, ratios, least))
-    return found
-
-
-def rbgp_layers(root: Path) -> str:
+def layers(bench: BenchFile) -> str:
     """Every convolution of the nets but the first, dense and sparse in libraries' and our kernels."""
 
-    def text_of(bench: BenchFile) -> str:
-        rows = []
-        for case in _layers(bench):
-            ours, ratio = bench.rate("leandnn", **case), _against(bench, case, "torch.conv2d")
-            least = LAYER_TARGETS.get(case["sparsity"]) if case["channels"] >= WIDE else None
-            verdict = "" if least is None or ratio is None else "reached" if ratio >= least else "**missed**"
-            rows.append(
-                [
-                    case["layer"],
-                    *(str(case[net]) for net in ("VGG19", "WRN-40-4")),
-                    f"{case['sparsity']:g} %",
-                    *(_ms(bench.row(impl, **case)) for impl in (*DENSE_LAYERS, *SPARSE_LAYERS)),
-                    _ms(bench.row("leandnn", **case)),
-                    times_faster(ours, bench.rate("torch.conv2d", **case)),
-                    "" if least is None else f"{least:g}: {verdict}",
-                ]
-            )
-        head = [
-            "layer, ms",
-            "in VGG19",
-            "in WRN-40-4",
-            "zeros",
-            *DENSE_LAYERS.values(),
-            *SPARSE_LAYERS.values(),
-        ]
-        head += ["**RBGP4**", "× torch", "target"]
-        about = (
-            "One thread, FP32, batch 16. The implementations of a layer take turns, in an order that changes from one "
-            "round to the next."
-        )
-        return f"{trimmed(head, rows)}\n\n{provenance(bench, about)}"
+    def target(case: dict[str, Any]) -> str:
+        bound, reached = layer_target(case), bench.times("torch.conv2d", **case)
+        if bound is None:
+            return ""
+        return f"{bound:g}: {'' if reached is None else 'reached' if reached >= bound else '**missed**'}"
 
-    return written(root, "rbgp", text_of)
+    columns: list[Column[dict[str, Any]]] = [
+        ("layer, ms", lambda case: case["layer"]),
+        ("in VGG19", lambda case: str(case["VGG19"])),
+        ("in WRN-40-4", lambda case: str(case["WRN-40-4"])),
+        ("zeros", zeros),
+        *each(DENSE_LAYERS | SPARSE_LAYERS, lambda case, impl: ms(bench.row(impl, **case))),
+        ("**RBGP4**", lambda case: ms(bench.row("leandnn", **case))),
+        ("× torch", lambda case: times(bench.times("torch.conv2d", **case))),
+        ("target", target),
+    ]
+    table = tables.table(columns, (case for case in bench.cases() if "layer" in case), "layer")
+    about = (
+        "One thread, FP32, batch 16. The implementations of a layer take turns, in an order that changes from one "
+        "round to the next."
+    )
+    return f"{table}\n\n{provenance(bench, about)}"
 
 
-def rbgp_memory(root: Path) -> str:
+def memory(bench: BenchFile) -> str:
     """Weights and peak memory of VGG19's forward pass."""
+    found: dict[tuple[int, float], dict[str, Row]] = {}
+    for row in bench.rows:
+        if "peak_mib" in row["case"]:
+            found.setdefault((row["case"]["batch"], row["case"]["sparsity"]), {})[row["impl"]] = row
 
-    def text_of(bench: BenchFile) -> str:
-        names = {**NETS, "leandnn": "**RBGP4**"}
-        found: dict[tuple[int, float], dict[str, dict[str, Any]]] = {}
-        for row in bench.rows:
-            case = row["case"]
-            if "peak_mib" in case:
-                found.setdefault((case["batch"], case["sparsity"]), {})[row["impl"]] = case
-        rows = [
-            [
-                f"{batch}",
-                f"{sparsity:g} %",
-                *(
-                    f"{own[impl]['weights_mib']:.1f}, {own[impl]['peak_mib']:.1f}" if impl in own else "–"
-                    for impl in names
-                ),
-            ]
-            for (batch, sparsity), own in found.items()
-        ]
-        if not rows:
-            raise ValueError("it has no memory")
-        about = "MiB of numbers and indices, and resident at most during a pass beyond the libraries; a process each."
-        table = trimmed(["batch", "zeros", *names.values()], rows)
-        return f"{table}\n\nVGG19. {about} {tables.machine(bench.machine)}."
+    def mib(own: dict[str, Row], impl: str) -> str | None:
+        case = own[impl]["case"] if impl in own else None
+        return None if case is None else f"{case['weights_mib']:.1f}, {case['peak_mib']:.1f}"
 
-    return written(root, "rbgp", text_of)
+    columns: list[Column[dict[str, Row]]] = [
+        ("batch", lambda own: str(next(iter(own.values()))["case"]["batch"])),
+        ("zeros", lambda own: zeros(next(iter(own.values()))["case"])),
+        *each(NETS, mib),
+    ]
+    about = (
+        "MiB of numbers and indices, and resident at most during a pass beyond the libraries; a process each."
+    )
+    return f"{tables.table(columns, found.values(), 'memory')}\n\nVGG19. {about} {bench.where}."
 
 
-TABLES: dict[str, Callable[[Path], str]] = {
-    "rbgp": rbgp,
-    "rbgp-layers": rbgp_layers,
-    "rbgp-memory": rbgp_memory,
-}
+TABLES = tables.named(
+    of_bench("rbgp", "rbgp", "RBGP4: whole nets, and targets", nets),
+    of_bench("rbgp", "rbgp-layers", "RBGP4: layers of VGG19 and WRN-40-4", layers),
+    of_bench("rbgp", "rbgp-memory", "RBGP4: memory of VGG19", memory),
+)

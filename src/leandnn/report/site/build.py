@@ -1,8 +1,7 @@
 """`leandnn site`: everything there is to see, as static HTML that needs no server and no network.
 
-Sphinx builds it from docs/ (pages written by hand), from what site_pages.py, site_figures.py and the tables write
-(claims, gallery, costs and speed), and from reports/ (figures and executed notebooks, which are shown and not
-run). It replaces the old site only when it is whole.
+Sphinx builds it from docs/ (pages written by hand), from reports/ (pages, figures and executed notebooks, which are
+shown and not run), and from the claims (landing.py). It replaces the old site only when it is whole.
 """
 
 from __future__ import annotations
@@ -20,12 +19,8 @@ from leandnn import paths
 from leandnn.claims import verdicts
 from leandnn.errors import LeandnnError
 from leandnn.files import write_text
-from leandnn.report import tables
-from leandnn.report.hbsnn import tables as tables_hbsnn
-from leandnn.report.huffman import tables as tables_huffman
-from leandnn.report.kernels import tables as tables_speed
-from leandnn.report.rbgp import tables as tables_rbgp
-from leandnn.report.site import claims_pages, gallery
+from leandnn.report.site import landing
+from leandnn.report.summary import read_drawn
 from leandnn.studies.locks import locked
 
 _MARK = ".buildinfo"  # Sphinx writes it into every site
@@ -77,24 +72,13 @@ def _check(root: Path, final: Path) -> None:
 
 
 def _assemble(root: Path, source: Path) -> None:
-    """Everything Sphinx reads, in one folder."""
-    results, figures = verdicts.compute(root), gallery.gallery(root)
-    executed = root / "reports" / "notebooks"
-    titles = {f.notebook: gallery.notebook_title(executed / f"{f.notebook}.ipynb") for f in figures}
-    shutil.copytree(root / "docs", source, ignore=shutil.ignore_patterns("__pycache__", "_build"))
-    for folder in ("figures", "notebooks"):
-        shutil.copytree(root / "reports" / folder, source / folder)
-    write_text(source / "generated" / "claims-table.md", claims_pages.claims_table(results))
-    write_text(source / "generated" / "figures.md", gallery.landing_figures(results, figures))
-    write_text(source / "claims.md", claims_pages.claims_page(results))
-    write_text(source / "gallery.md", gallery.gallery_page(figures, titles))
-    for name, table in (
-        ("commands", tables.commands),
-        ("training", tables.training),
-        ("train-step", tables.train_step),
-        *(tables_speed.TABLES | tables_rbgp.TABLES | tables_hbsnn.TABLES | tables_huffman.TABLES).items(),
-    ):
-        write_text(source / "generated" / f"{name}.md", table(root) + "\n")
+    """Everything Sphinx reads, in one folder: docs/ over reports/, and what the landing page includes."""
+    results, drawn = verdicts.compute(root), read_drawn(root)
+    shutil.copytree(root / "reports", source)
+    skipped = shutil.ignore_patterns("__pycache__", "_build")
+    shutil.copytree(root / "docs", source, ignore=skipped, dirs_exist_ok=True)
+    write_text(source / "generated" / "claims-table.md", landing.claims_table(results))
+    write_text(source / "generated" / "figures.md", landing.figures(results, drawn))
 
 
 def _sphinx(root: Path, work: Path) -> None:
