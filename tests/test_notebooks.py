@@ -70,9 +70,7 @@ def write(path: Path, *cells: tuple[str, str]) -> Path:
 
 
 @pytest.mark.slow
-def test_two_forced_runs_are_equal_to_the_byte(
-    moved_root: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_two_forced_runs_are_equal_to_the_byte(moved_root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(paths, "NOTEBOOKS", moved_root / "notebooks")
     source = write(moved_root / "notebooks" / "demo.ipynb", ("parameters", 'out_dir = "x"'), ("work", DEMO))
     contents = []
@@ -91,9 +89,7 @@ def test_two_forced_runs_are_equal_to_the_byte(
 
 
 @pytest.mark.slow
-def test_a_failing_cell_is_named_and_its_notebook_kept(
-    moved_root: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_failing_cell_is_named_and_its_notebook_kept(moved_root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(paths, "NOTEBOOKS", moved_root / "notebooks")
     source = write(
         moved_root / "notebooks" / "bad.ipynb",

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from leandnn.bench.timing import Row, interleave, row
+from leandnn.bench.benchfile import Row
+from leandnn.bench.timing import interleave, row
 from leandnn.bf16.precision import in_precision
 from leandnn.data import cifar
 from leandnn.errors import LeandnnError
