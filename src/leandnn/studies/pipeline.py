@@ -57,10 +57,10 @@ def train(
             print(f"{study}: {len(runs) - len(pending)} of {len(runs)} runs are already done", flush=True)
         workers = workers or max(1, card.cores() // runs[0].threads)
         run_jobs([Job(run.title, worker.command(run)) for run in pending], workers, runs[0].threads)
-        made = {run: result for run in open_runs if (result := run.result()) is not None}
+        made = [(run, result) for run in open_runs if (result := run.result()) is not None]
         if made or len(kept) < len(list(out.glob("*/metrics.json"))):
             _write_folder(out, kept, made)
-        _write_costs({run.title: result["cost"] for run, result in made.items()})
+        _write_costs({run.title: result["cost"] for run, result in made})
         _forget_old(runs)
     return out
 
@@ -95,7 +95,7 @@ def _must_be_ours(out: Path) -> None:
         )
 
 
-def _write_folder(out: Path, kept: Mapping[str, Path], made: Mapping[Run, Mapping[str, Any]]) -> None:
+def _write_folder(out: Path, kept: Mapping[str, Path], made: Sequence[tuple[Run, Mapping[str, Any]]]) -> None:
     """Write every run's files under a temporary name, then put the folder in its place."""
     fresh, old = out.with_name(out.name + ".partial"), out.with_name(out.name + ".old.partial")
     for leftover in (fresh, old):
@@ -104,7 +104,7 @@ def _write_folder(out: Path, kept: Mapping[str, Path], made: Mapping[Run, Mappin
         fresh.mkdir(parents=True)
         for name, folder in kept.items():
             shutil.copytree(folder, fresh / name)
-        for run, result in made.items():
+        for run, result in made:
             write_json(fresh / run.name / "metrics.json", result["metrics"])
             write_text(fresh / run.name / "history.csv", outcome.history_csv(result["history"]))
         swap(fresh, out, old)
