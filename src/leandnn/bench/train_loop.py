@@ -65,7 +65,7 @@ class Bare(Steps):
         determinism.configure(seed=trial.settings.seed, threads=1)
         model = trial.task.build().train()
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = loop.make_optimizer(self.model, trial.settings)
+        self.optimizer = make_optimizer(self.model, trial.settings)
         self.lookahead = next(hook for hook in trial.hooks if isinstance(hook, Lookahead))
         self.lookahead.attach(self.model, self.optimizer)
         self.done, self.total = 0, trial.settings.epochs * trial.task.steps_per_epoch()
