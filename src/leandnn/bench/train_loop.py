@@ -24,6 +24,7 @@ from leandnn.studies import fast_cifar
 from leandnn.studies.comparison import Scale, Trial
 from leandnn.train import checkpoint, loop, schedules
 from leandnn.train.hooks import Lookahead
+from leandnn.train.optimizer import make_optimizer
 
 PRECISIONS = ("native-bf16", "fp32")
 LOOP, AUGMENTATION, EVALUATION = 1.03, 0.03, 0.03  # targets: of a bare step, of a step, of a run
