@@ -18,7 +18,7 @@ from leandnn.params import TrainBudget
 from leandnn.rbgp import nets, study
 from leandnn.tasks.distillation import Distillation
 from leandnn.train import loop
-from leandnn.train.loop import make_optimizer
+from leandnn.train.optimizer import make_optimizer
 
 
 @pytest.fixture(scope="module")

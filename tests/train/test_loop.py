@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from leandnn.errors import LeandnnError
 from leandnn.machine import card
 from leandnn.train import checkpoint, loop
-from leandnn.train.loop import NonFiniteError, make_optimizer, train
+from leandnn.train.loop import NonFiniteError, train
+from leandnn.train.optimizer import make_optimizer
 from leandnn.train.task import Hook, Settings
 
 

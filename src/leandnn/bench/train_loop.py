@@ -24,6 +24,7 @@ from leandnn.studies import fast_cifar
 from leandnn.studies.comparison import Scale, Trial
 from leandnn.train import checkpoint, loop, schedules
 from leandnn.train.hooks import Lookahead
+from leandnn.train.optimizer import make_optimizer
 
 PRECISIONS = ("native-bf16", "fp32")
 LOOP, AUGMENTATION, EVALUATION = 1.03, 0.03, 0.03  # targets: of a bare step, of a step, of a run
@@ -65,7 +66,7 @@ class Bare(Steps):
         determinism.configure(seed=trial.settings.seed, threads=1)
         model = trial.task.build().train()
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = loop.make_optimizer(self.model, trial.settings)
+        self.optimizer = make_optimizer(self.model, trial.settings)
         self.lookahead = next(hook for hook in trial.hooks if isinstance(hook, Lookahead))
         self.lookahead.attach(self.model, self.optimizer)
         self.done, self.total = 0, trial.settings.epochs * trial.task.steps_per_epoch()

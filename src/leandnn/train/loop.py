@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from leandnn.errors import LeandnnError
 from leandnn.machine import card, determinism
 from leandnn.train import checkpoint, distributed, schedules
+from leandnn.train.optimizer import make_optimizer
 from leandnn.train.task import Hook, Result, Settings, Task
 
 
@@ -326,30 +326,6 @@ def _first_non_finite(model: nn.Module, batch: Any) -> str:
         if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
             return f"the gradient of {name}"
     return "the loss itself (weights, buffers, inputs and gradients are finite)"
-
-
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """The optimizer of a run; see Settings. LeandnnError for a name in lr_factors that no parameter has."""
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    for pattern in settings.lr_factors:
-        if not any(fnmatchcase(name, pattern) for name in parameters):
-            raise LeandnnError(
-                f"lr_factors names {pattern!r}, but the trained parameters are {', '.join(parameters)}"
-            )
-    # The first two are always there, the first with the peak rate itself, which the history shows.
-    members: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
-    for name, parameter in parameters.items():
-        fitting = (f for pattern, f in settings.lr_factors.items() if fnmatchcase(name, pattern))
-        decays = parameter.dim() > 1 or settings.decay_vectors
-        members.setdefault((next(fitting, 1.0), decays), []).append(parameter)
-    groups = [
-        {"params": found, "lr_factor": f, "weight_decay": settings.weight_decay / f if decays else 0.0}
-        for (f, decays), found in members.items()
-    ]
-    if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=settings.lr, betas=settings.betas)
-    nesterov = settings.nesterov and settings.momentum > 0
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
 
 
 @functools.cache

@@ -30,7 +30,7 @@ from leandnn.machine import determinism
 from leandnn.models import language, speech
 from leandnn.params import Budget
 from leandnn.studies.comparison import Scale, Trial
-from leandnn.train.loop import make_optimizer
+from leandnn.train.optimizer import make_optimizer
 
 # Comparison → (net, examples of a batch are called).
 NETS = {
