@@ -58,6 +58,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     one.set_defaults(run=printed)
 
     one = commands.add_parser(
+        "prove", help="show that edits changed no result, by training on both sides of them"
+    )
+    one.add_argument(
+        "arms", nargs="*", metavar="ARM", help="e.g. bf16-vision/bf16, bf16-vision (default: all)"
+    )
+    one.add_argument("--base", help="the commit to compare with (default: found)")
+    one.add_argument("--replay", action="store_true", help="train whole runs where a miniature cannot do")
+    one.set_defaults(run=prove)
+
+    one = commands.add_parser(
         "digests", help="write what each stage of the pipeline does into build/digests/"
     )
     one.set_defaults(run=digests)

@@ -175,10 +175,14 @@ def behaviours(reader: Reader | None = None) -> dict[str, Behaviour]:
     }
 
 
-def source_digest(root: Path = paths.ROOT, package: Path = paths.PACKAGE) -> str:
-    """SHA-256 over the bytes of everything that a digest is computed from."""
+def source_digest(
+    root: Path = paths.ROOT,
+    package: Path = paths.PACKAGE,
+    suffixes: tuple[str, ...] = (".py", ".cpp", ".hpp", ".inc"),
+) -> str:
+    """SHA-256 over the bytes of everything that a digest is computed from; of the compiled part without ".py"."""
     found = hashlib.sha256()
-    files = sorted(p for p in package.rglob("*") if p.suffix in (".py", ".cpp", ".hpp", ".inc"))
+    files = sorted(p for p in package.rglob("*") if p.suffix in suffixes)
     for path in (*files, root / "CMakeLists.txt", root / "pyproject.toml"):
         if path.is_file():
             found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -28,6 +28,7 @@ from typing import Any
 
 from leandnn import paths
 from leandnn.errors import LeandnnError
+from leandnn.files import replacing
 from leandnn.machine import card
 from leandnn.studies import digests, edits, proofs, records
 from leandnn.studies.digests import Behaviour
@@ -303,17 +304,38 @@ def _worktree(commit: str) -> Iterator[Path]:
 
 @contextmanager
 def _built(name: str, root: Path) -> Iterator[Side]:
-    """The package of a root, built and installed into a folder of its own."""
+    """The package of a root, copied into a folder of its own together with its kernels."""
     site = Path(tempfile.mkdtemp(prefix="leandnn-site-"))
     try:
+        ignored = shutil.ignore_patterns("__pycache__", "*.so", "cpu")
+        shutil.copytree(root / "src" / "leandnn", site / "leandnn", ignore=ignored)
+        kernels = _kernels(name, root)
+        shutil.copy(kernels, site / "leandnn" / "kernels" / f"_native{kernels.suffix}")
+        yield Side(name, root, site)
+    finally:
+        shutil.rmtree(site, ignore_errors=True)
+
+
+def _kernels(name: str, root: Path) -> Path:
+    """The compiled kernels of a root; those of the same C++ are built once, into build/prove/."""
+    package = root / "src" / "leandnn"
+    built = (
+        paths.BUILD
+        / "prove"
+        / f"native-{digests.source_digest(root, package, ('.cpp', '.hpp', '.inc'))[:16]}.so"
+    )
+    if built.is_file():
+        return built
+    with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index",
-            "--no-build-isolation", "--target", str(site), str(root),
+            "--no-build-isolation", "--target", folder, str(root),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             said = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower()]
             raise LeandnnError(f"{name} does not build: {(said or ['pip failed'])[0].strip()}")
-        yield Side(name, root, site)
-    finally:
-        shutil.rmtree(site, ignore_errors=True)
+        found = next(Path(folder).glob("leandnn/kernels/_native*.so"))
+        with replacing(built) as stream:
+            stream.write(found.read_bytes())
+    return built
