@@ -29,7 +29,7 @@ import torch
 
 from leandnn import params, paths
 from leandnn.claims import claimfile
-from leandnn.cli import store
+from leandnn.cli import doctor
 from leandnn.data import archives, cifar, sources
 from leandnn.data.prepared import DATASETS
 from leandnn.errors import LeandnnError
@@ -192,9 +192,9 @@ def test_a_tag_in_a_yaml_file_is_refused_and_not_run(
         with pytest.raises(LeandnnError, match=rf"{name} is not valid YAML at line 1: could not determine"):
             read(path)
         path.write_text(whole)
-    monkeypatch.setattr(paths, "BUILD", repository / "build")
+    monkeypatch.setattr(paths, "ROOT", repository)
     (repository / "dvc.lock").write_text(f"schema: {text}\n")
-    assert "dvc.lock is corrupt" in str(store.mend_dvc_lock(repository))
+    assert not doctor.findings(["dvc.lock"])[0].ok
     assert not mark.exists()
 
 

@@ -27,7 +27,7 @@ import pytest
 
 from leandnn import files, paths
 from leandnn.bf16.study import COMPARISONS
-from leandnn.cli import store
+from leandnn.cli import doctor
 from leandnn.errors import LeandnnError
 from leandnn.params import read_yaml
 from leandnn.report import notebooks, style, summary
@@ -319,8 +319,25 @@ def demo_notebook(root: Path, source: str = "print(1)", *, parameters: str = "")
     return path
 
 
-def mend(root: Path) -> str:
-    return must(root, sys.executable, "-m", "leandnn.cli.store", "store", ".dvc/cache")
+def obey_the_doctor(root: Path, *checks: str) -> list[str]:
+    """Run the command that `leandnn doctor` names for each failure, until there is none; the failures' lines."""
+    failed: list[str] = []
+    for _ in range(len(checks) + 1):
+        answer = run(root, *leandnn("doctor", *checks))
+        lines = answer.stdout.splitlines()
+        found = [i for i, line in enumerate(lines) if line.startswith("[FAIL]")]
+        assert (answer.returncode == 0) == (found == []), answer.stdout + answer.stderr
+        if not found:
+            return failed
+        for i in found:
+            failed.append(lines[i])
+            must(
+                root,
+                "bash",
+                "-c",
+                lines[i + 1].partition("mend it with: ")[2].replace("make repro", "tools/repro"),
+            )
+    raise AssertionError(failed)
 
 
 STRIP = {
@@ -345,7 +362,7 @@ def test_a_pipeline_whose_dvc_is_killed_ends_as_if_unbroken_and_up_to_date(
         assert digests(repository) == unbroken.digests
         assert (repository / "build/notebooks/demo.ipynb").is_file()
         assert run(repository, "dvc", "status", "-q").returncode == 0
-        assert store.check(repository / ".dvc" / "cache") == []
+        assert list(doctor.damaged_objects(repository / ".dvc" / "cache")) == []
         assert not [p for p in leftovers(repository) if "checkpoints" not in p.parts]
 
     def forget() -> None:
@@ -359,7 +376,7 @@ def test_a_pipeline_whose_dvc_is_killed_ends_as_if_unbroken_and_up_to_date(
         whole_group=lambda kill: kill % 2 == 0,
         check=check,
         forget=forget,
-        before=lambda: mend(repository),  # as tools/repro does: dvc.lock may be half-written
+        before=lambda: obey_the_doctor(repository, "rwlock", "dvc.lock"),  # a kill may tear them
     )
     line = torture.run()
     with capsys.disabled():
@@ -425,7 +442,7 @@ def test_a_report_killed_after_its_first_figure_is_made_by_the_same_command_agai
 
 ORPHAN = """
 import os, queue, sys
-from leandnn.train.workers import Job, _start
+from leandnn.studies.pool import Job, _start
 worker = (
     "import time; time.sleep(1.5); from leandnn.studies.pool import die_with_parent as d; "
     "d(); open('trained', 'w')"
@@ -611,7 +628,7 @@ LOCKED = {
 READ_ONLY = """
 import contextlib, ctypes, io, json, os, shutil, sys, traceback
 from pathlib import Path
-from leandnn import cli
+from leandnn.cli.main import main
 
 if os.getuid() == 0:  # root ignores permission bits by two capabilities, CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
     libc = ctypes.CDLL(None, use_errno=True)
@@ -632,7 +649,7 @@ for locked, command in json.loads(sys.argv[1]):
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
-            status = cli.main(command)
+            status = main(command)
         except BaseException:
             status = traceback.format_exc()
     for folder in folders:
@@ -709,93 +726,50 @@ def strip_pipeline(root: Path) -> Path:
     return pipeline(root, {"strip": STRIP})
 
 
-def test_a_corrupt_rwlock_that_stops_dvc_is_mended_by_repro(bare: Path):
+@pytest.mark.parametrize("torn", ["", '{"write": {"/x": {"pid": 1, "c', '{"read": {"/x": [1]}}', "\0\0"])
+def test_a_torn_rwlock_ends_repro_with_the_command_that_mends_it(bare: Path, torn: str):
     strip_pipeline(bare)
     rwlock = bare / ".dvc" / "tmp" / "rwlock"
     rwlock.parent.mkdir()
-    rwlock.write_text('{"write": {"/x": {"pid": 1, "c')
-    stopped = run(bare, "dvc", "repro")
-    assert stopped.returncode != 0
-    assert "JSON structure is corrupted" in stopped.stderr
-    said = must(bare, "tools/repro")
-    mended = [line for line in said.splitlines() if line.startswith("mended: ")]
-    assert len(mended) == 1
-    assert ".dvc/tmp/rwlock is corrupt" in mended[0]
+    rwlock.write_text(torn)
+    assert run(bare, "dvc", "repro").returncode != 0, "DVC cannot start"
+    answer = run(bare, "tools/repro")
+    assert answer.returncode == 1
+    assert "[FAIL] rwlock" in answer.stdout
+    assert "mend it with: rm .dvc/tmp/rwlock" in answer.stdout
+    assert len(obey_the_doctor(bare, "rwlock")) == 1
+    must(bare, "tools/repro")
     assert (bare / "build/notebooks/demo.ipynb").is_file()
     assert run(bare, "dvc", "status", "-q").returncode == 0
 
 
-@pytest.fixture
-def living(moved: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that looks like a DVC at work in the checkout."""
-    process = subprocess.Popen(["bash", "-c", "exec -a dvc sleep 60"], cwd=moved)
-    while psutil.Process(process.pid).cmdline()[:1] != ["dvc"]:
-        time.sleep(0.01)
-    yield process
-    process.kill()
-    process.wait()
+@pytest.mark.parametrize("cut", [0, 3, 18, 20])
+def test_a_torn_dvc_lock_ends_repro_with_the_command_that_mends_it(bare: Path, cut: int):
+    strip_pipeline(bare)
+    lock = bare / "dvc.lock"
+    must(bare, "dvc", "repro", "--quiet")
+    commit(bare)
+    whole = lock.read_bytes()
+    lock.write_bytes(whole[:cut])
+    answer = run(bare, "tools/repro")
+    assert answer.returncode == 1
+    assert "[FAIL] dvc.lock" in answer.stdout
+    assert "mend it with: git checkout -- dvc.lock" in answer.stdout
+    assert len(obey_the_doctor(bare, "dvc.lock")) == 1
+    assert lock.read_bytes() == whole
+    assert "didn't change, skipping" in must(bare, "tools/repro")
 
 
-def rwlock_with(root: Path, content: str) -> Path:
-    path = root / ".dvc" / "tmp" / "rwlock"
+def test_files_that_dvc_is_just_writing_are_not_taken_for_torn(moved: Path, monkeypatch: pytest.MonkeyPatch):
+    path = moved / ".dvc" / "tmp" / "rwlock"
     path.parent.mkdir(parents=True)
-    path.write_text(content)
-    return path
-
-
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '{"write": {"/x": {"pi', '{"read": {"/x": [1]}}', "\0\0"]
-)
-def test_a_corrupt_rwlock_is_removed_and_kept_while_dvc_lives(
-    moved: Path, living: subprocess.Popen[bytes], content: str
-):
-    path = rwlock_with(moved, content)
-    with pytest.raises(LeandnnError, match=rf"rwlock is corrupt.*\(PID {living.pid}\): wait for it"):
-        store.mend_rwlock(moved)
-    assert path.read_text() == content
-    living.kill()
-    living.wait()
-    sentence = store.mend_rwlock(moved)
-    assert sentence is not None
-    assert "rwlock is corrupt" in sentence
-    assert not path.exists()
-    assert store.mend_rwlock(moved) is None
-
-
-def test_an_rwlock_whose_pid_now_belongs_to_another_program_is_removed_and_a_living_one_is_not(
-    moved: Path, living: subprocess.Popen[bytes]
-):
-    held = {"write": {"/x": {"pid": living.pid, "cmd": "dvc repro"}}}
-    path = rwlock_with(moved, json.dumps(held))
-    assert store.mend_rwlock(moved) is None
-    assert json.loads(path.read_text()) == held
-    living.kill()
-    living.wait()
-    path.write_text(json.dumps({"read": {"/x": [{"pid": os.getppid(), "cmd": "dvc repro"}]}}))
-    assert "names processes that are gone" in str(store.mend_rwlock(moved))
-    assert not path.exists()
-    path.write_text("{}")
-    assert store.mend_rwlock(moved) is None
-
-
-def test_a_half_written_dvc_lock_is_replaced_by_the_committed_one(moved: Path):
-    whole = (REPOSITORY / "dvc.lock").read_text()
-    path = moved / "dvc.lock"
-    path.write_text(whole)
-    must(moved, "git", "init", "--quiet")
-    commit(moved)
-    for cut in (0, 3, 18, 20):
-        path.write_text(whole[:cut])
-        assert "dvc.lock is corrupt" in str(store.mend_dvc_lock(moved)), cut
-        assert path.read_text() == whole
-        assert (moved / "build/damaged/dvc.lock").read_text() == whole[:cut]
-    for fine in (whole, whole[:-1], f"<<<<<<< ours\n{whole}"):  # a merge is for a person to end
-        path.write_text(fine)
-        assert store.mend_dvc_lock(moved) is None
-    path.write_text("")
-    shutil.rmtree(moved / ".git")
-    assert "it was removed" in str(store.mend_dvc_lock(moved))
-    assert not path.exists()
+    for after, ok in (("{}", True), ("{", False)):
+        path.write_text("{")
+        monkeypatch.setattr(doctor.time, "sleep", lambda seconds, after=after: path.write_text(after))
+        (finding,) = doctor.findings(["rwlock"])
+        assert finding.ok is ok
+    path.unlink()
+    assert all(finding.ok for finding in doctor.findings(["rwlock", "dvc.lock"]) if finding.name == "rwlock")
 
 
 # --- clocks ----------------------------------------------------------------------------------------------
@@ -806,8 +780,8 @@ import time
 from leandnn import params
 from leandnn.bf16.study import COMPARISONS
 from leandnn.data import prepared
-from leandnn.train import runner
-from leandnn.train.study import run_key
+from leandnn.studies import pipeline as runner
+from leandnn.studies.comparison import run_key
 
 real, offset = time.time, 0.0
 time.time = lambda: real() + offset
@@ -877,6 +851,7 @@ def test_two_clones_that_share_a_cache_end_with_the_same_files(pushed: Path, tmp
     for root in clones:
         shutil.rmtree(root / "store")
         (root / "dvc.lock").unlink()  # so that both have to make everything
+        commit(root)
         with (root / ".dvc" / "config.local").open("w") as stream:
             stream.write(f"[cache]\n    dir = {tmp_path / 'cache'}\n")
     waiting = clones
@@ -896,7 +871,7 @@ def test_two_clones_that_share_a_cache_end_with_the_same_files(pushed: Path, tmp
     for root in clones:
         assert contents(root / "runs") == contents(pushed / "runs")
         assert run(root, "dvc", "status", "-q").returncode == 0
-    assert store.check(tmp_path / "cache") == []
+    assert list(doctor.damaged_objects(tmp_path / "cache")) == []
     assert not (clones[0] / ".dvc" / "cache" / "files").exists()
 
 
@@ -925,41 +900,46 @@ def flip(data: bytes) -> bytes:
     return data[:9] + bytes([data[9] ^ 1]) + data[10:]
 
 
-def test_damaged_objects_of_the_store_are_named_set_aside_and_come_from_git_or_are_made_anew(
-    pushed: Path, tmp_path: Path
-):
-    expected = contents(pushed / "runs")
+def test_a_damaged_store_ends_repro_with_the_command_that_mends_it(pushed: Path, tmp_path: Path):
     copy = clone(pushed, tmp_path / "copy")
-    changes = {"runs/d": lambda b: b"", "runs/a:p.txt": flip, "runs/b:q.txt": lambda b: b[:5]}
-    objects = {name: object_of(copy / "store", name) for name in changes}
-    deleted = object_of(copy / "store", "runs/c:p.txt")
-    deleted.unlink()
-    before = {}
-    for name, path in objects.items():
-        md5 = damage(path, changes[name])
-        before[md5] = path.read_bytes()
-        if name == "runs/d":
-            must(copy, "git", "add", "--update", str(path))  # git has no whole one
+    store = copy / "store"
+    damage(object_of(store, "runs/a:p.txt"), flip)
+    damage(object_of(store, "runs/b:q.txt"), lambda data: data[:5])
+    damage(object_of(store, "runs/d"), lambda data: b"")
+    object_of(store, "runs/c:p.txt").unlink()
+    answer = run(copy, "tools/repro")
+    assert answer.returncode == 1
+    assert "[FAIL] store          4 of its objects are damaged or gone" in answer.stdout
+    assert "mend it with: git checkout -- store" in answer.stdout
+    assert not (copy / "runs").exists()
+    assert len(obey_the_doctor(copy, "store")) == 1
+    said = must(copy, "tools/repro")
+    assert "\nmade " not in said, "all were restored"
+    assert contents(copy / "runs") == contents(pushed / "runs")
 
+
+def test_what_is_damaged_in_git_too_never_comes_back_and_is_made_anew(pushed: Path, tmp_path: Path):
+    copy = clone(pushed, tmp_path / "copy")
+    store = copy / "store"
+    damage(object_of(store, "runs/a:p.txt"), flip)
+    damage(object_of(store, "runs/b:q.txt"), lambda data: data[:5])
+    listing = object_of(store, "runs/c")
+    damage(listing, lambda data: data.replace(b"p.txt", b"r.txt"))
+    object_of(store, "runs/d:p.txt").unlink()
+    commit(copy)
+    for path in store.rglob("*"):  # as a push leaves them; DVC trusts a read-only object by its name
+        if path.is_file():
+            path.chmod(0o444)
     answer = run(copy, "tools/repro")
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    lines = [line for line in answer.stdout.splitlines() if line.startswith("mended: store/")]
-    assert len(lines) == 3
-    for at, (name, data) in enumerate(before.items()):
-        (line,) = [x for x in lines if f"store/files/md5/{name[:2]}/{name[2:]} is damaged" in x]
-        assert line.endswith("it will be fetched or recomputed" if at == 0 else "git had it whole")
-        assert (copy / "build" / "damaged" / f"store-{name}").read_bytes() == data
+    assert [name for name in "abcde" if f"\nmade {name}\n" in answer.stdout] == list("abcd")
     assert "not everything could be restored from store/" in answer.stderr
-    assert f"'{deleted.parent.name}{deleted.name}'" in answer.stderr
-    assert "git checkout -- store" in answer.stderr
-    assert contents(copy / "runs") == expected
-    made = [name for name in "abcde" if f"\nmade {name}\n" in answer.stdout]
-    assert made == list("cd"), "the others were restored"
+    assert contents(copy / "runs") == contents(pushed / "runs")
     assert run(copy, "dvc", "status", "-q").returncode == 0
-    assert not (copy / "build" / "damaged" / store.UNVERIFIED).exists()
+    assert list(doctor.damaged_objects(copy / ".dvc" / "cache")) == []
 
 
-def test_a_damaged_object_of_the_cache_that_dvc_has_already_used_is_found_and_its_files_mended(
+def test_the_doctor_finds_damage_in_the_cache_that_dvc_has_used_and_its_command_mends_the_files(
     pushed: Path, tmp_path: Path
 ):
     expected = contents(pushed / "runs")
@@ -968,51 +948,37 @@ def test_a_damaged_object_of_the_cache_that_dvc_has_already_used_is_found_and_it
     damage(object_of(root / ".dvc/cache", "runs/a:p.txt"), flip)
     damage(object_of(root / ".dvc/cache", "runs/b:p.txt"), flip)
     object_of(root / "store", "runs/b:p.txt").unlink()  # neither place has it whole
+    commit(root)
     shutil.rmtree(root / "runs")
     must(root, "dvc", "checkout", "--quiet")
     assert contents(root / "runs") != expected
     assert run(root, "dvc", "status", "-q").returncode == 0, "DVC itself sees nothing"
 
-    said = must(root, "tools/repro")
-    assert said.count("mended: .dvc/cache/") == 2
+    (failure,) = obey_the_doctor(root, "cache")
+    assert failure.startswith("[FAIL] cache          2 objects are damaged")
     assert contents(root / "runs") == expected
     assert run(root, "dvc", "status", "-q").returncode == 0
-    assert store.check(root / ".dvc" / "cache") == []
-    assert not (root / "build" / "damaged" / store.UNVERIFIED).exists()
+    assert list(doctor.damaged_objects(root / ".dvc" / "cache")) == []
 
 
-def test_repro_fails_with_the_status_of_a_failing_stage_and_checks_again_the_next_time(bare: Path):
+def test_repro_fails_with_a_failing_stage(bare: Path):
     pipeline(bare, {"bad": {"cmd": "exit 3", "deps": ["params.yaml"], "outs": ["runs/bad"]}})
-    marker = bare / "build" / "damaged" / store.UNVERIFIED
-    marker.parent.mkdir(parents=True)
-    marker.touch()
     answer = run(bare, "tools/repro")
     assert answer.returncode != 0
     assert "Figures:" not in answer.stdout
-    assert marker.exists()
 
 
-def test_check_looks_at_objects_alone_and_set_aside_moves_them(moved: Path):
-    folder = moved / "store"
-    good, listing = b"good", b"[]"
-
+def test_only_objects_are_hashed_and_listings_alike(tmp_path: Path):
     def put(data: bytes, suffix: str = "", content: bytes | None = None) -> Path:
         name = hashlib.md5(data).hexdigest() + suffix
-        path = folder / "files" / "md5" / name[:2] / name[2:]
+        path = tmp_path / "files" / "md5" / name[:2] / name[2:]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data if content is None else content)
         return path
 
-    put(good)
-    put(listing, ".dir")
+    put(b"good")
+    put(b"[]", ".dir")
     bad = sorted([put(b"one", content=b"onf"), put(b"[1]", ".dir", b"[")])
     put(b"x").with_name("a.tmp").write_bytes(b"of DVC's own")
-    assert store.check(folder) == bad
-    assert store.check(moved / "nowhere") == []
-    bad[0].chmod(0o444)
-    sentences = store.set_aside(folder)
-    assert len(sentences) == 2
-    assert all("will be fetched or recomputed" in sentence for sentence in sentences)
-    assert store.check(folder) == []
-    assert len(list((moved / "build" / "damaged").glob("store-*"))) == 2
-    assert store.set_aside(folder) == []
+    assert list(doctor.damaged_objects(tmp_path)) == bad
+    assert list(doctor.damaged_objects(tmp_path / "nowhere")) == []

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from leandnn.cli import doctor
+from leandnn.errors import LeandnnError
 from leandnn.machine import card as machine
 from leandnn.machine import determinism, probe
 
@@ -92,6 +93,10 @@ def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(
         "torchvision",
         "kernels",
         "DVC",
+        "rwlock",
+        "dvc.lock",
+        "store",
+        "cache",
         "Jupyter kernel",
         "data",
         "disk",
@@ -99,6 +104,10 @@ def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(
     ]
     monkeypatch.setattr(doctor, "FREE_GIB", 1e9)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    with pytest.raises(LeandnnError, match="no check 'memory', expected some of Python, compiler"):
+        doctor.main(["disk", "memory"])
+    assert doctor.main(["disk"]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 2
     assert doctor.main() == 1
     lines = capsys.readouterr().out.splitlines()
     failures = [i for i, line in enumerate(lines) if line.startswith("[FAIL]")]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from leandnn import paths
+from leandnn.errors import LeandnnError
 from leandnn.machine import card, libraries
 
 FREE_GIB = 3.0  # data 0.5, caches 0.5, smoke copy and checkpoints the rest
@@ -92,6 +98,84 @@ def _dvc() -> Finding:
     )
 
 
+def _is_torn(path: Path, whole: Callable[[Path], object]) -> bool:
+    """Whether `whole` refuses a file that DVC writes in place; one that is not there is fine."""
+    for pause in (1.0, 0.0):
+        try:
+            whole(path)
+            return False
+        except Exception:
+            if not path.exists():
+                return False
+        time.sleep(pause)  # a DVC at work may be half-way through
+    return True
+
+
+def _rwlock() -> Finding:
+    path = paths.ROOT / ".dvc" / "tmp" / "rwlock"
+
+    def whole(path: Path) -> None:
+        from dvc.rwlock import SCHEMA
+
+        SCHEMA(json.loads(path.read_text(encoding="utf-8")))
+
+    ok = not _is_torn(path, whole)
+    found = "whole" if ok else "a killed DVC left it half-written"
+    return Finding("rwlock", ok, found, "rm .dvc/tmp/rwlock  # when no dvc is at work here")
+
+
+def _dvc_lock() -> Finding:
+    """What a restored dvc.lock no longer says, DVC finds in its cache of runs."""
+    from leandnn.params import read_yaml
+
+    ok = not _is_torn(paths.ROOT / "dvc.lock", lambda path: read_yaml(path)["schema"])
+    found = "whole" if ok else "it is no whole YAML file: a killed DVC left it half-written"
+    return Finding("dvc.lock", ok, found, "git checkout -- dvc.lock")
+
+
+def _store() -> Finding:
+    """DVC would compute anew what is damaged there (`verify` in .dvc/config); git has it."""
+    git = ["git", "-C", str(paths.ROOT), "diff", "--name-only", "--", "store"]
+    answer = subprocess.run(git, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        return Finding("store", True, "not checked: there is no git repository around")
+    changed = answer.stdout.splitlines()
+    if not changed:
+        return Finding("store", True, "as committed")
+    found = f"{len(changed)} of its objects are damaged or gone, the first is {changed[0]}"
+    return Finding("store", False, found, "git checkout -- store  # or commit what `dvc gc` removed")
+
+
+def _cache() -> Finding:
+    """DVC trusts a read-only object by its name, so a damaged one would come back into runs/."""
+    dvc = [sys.executable, "-m", "dvc", "cache", "dir"]
+    answer = subprocess.run(dvc, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        return Finding("cache", True, "not checked: there is no DVC repository around")
+    damaged = [paths.relative(path) for path in damaged_objects(paths.ROOT / answer.stdout.strip())]
+    if not damaged:
+        return Finding("cache", True, "every object has the MD5 that it is named by")
+    return Finding(
+        "cache",
+        False,
+        f"{len(damaged)} objects are damaged: their MD5 is not their name",
+        # DVC remembers digests of what it restored from them; a fresh memory makes it look.
+        f"rm -f {' '.join(map(shlex.quote, damaged))} && DVC_SITE_CACHE_DIR=$(mktemp -d) make repro",
+    )
+
+
+def damaged_objects(cache: Path) -> Iterator[Path]:
+    """The objects of a DVC cache or remote, files/md5/<two digits>/<the others>, whose MD5 is not their name."""
+    for path in sorted((cache / "files" / "md5").glob("[0-9a-f][0-9a-f]/" + "[0-9a-f]" * 30 + "*")):
+        try:
+            with path.open("rb") as stream:
+                found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        except FileNotFoundError:  # another process took it away
+            continue
+        if found != path.parent.name + path.name.removesuffix(".dir"):
+            yield path
+
+
 def _kernel() -> Finding:
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
@@ -132,6 +216,10 @@ CHECKS: dict[str, tuple[Callable[[], Finding], str]] = {
     "torchvision": (_torchvision, "make setup"),
     "kernels": (_extension, "make setup"),
     "DVC": (_dvc, "make setup"),
+    "rwlock": (_rwlock, "make setup"),
+    "dvc.lock": (_dvc_lock, "make setup"),
+    "store": (_store, "apt-get install git"),
+    "cache": (_cache, "make setup"),
     "Jupyter kernel": (_kernel, "make setup"),
     "data": (_data, "leandnn data fetch cifar10"),
     "disk": (_disk, ""),
@@ -139,10 +227,16 @@ CHECKS: dict[str, tuple[Callable[[], Finding], str]] = {
 }
 
 
-def findings() -> list[Finding]:
-    """All findings; a check that itself breaks is a failure with its reason."""
+def findings(names: Sequence[str] = ()) -> list[Finding]:
+    """What these checks find, or all; a check that itself breaks is a failure with its reason.
+
+    LeandnnError for a name that is none of CHECKS.
+    """
+    if unknown := [name for name in names if name not in CHECKS]:
+        raise LeandnnError(f"there is no check {unknown[0]!r}, expected some of {', '.join(CHECKS)}")
     found = []
-    for name, (check, mend) in CHECKS.items():
+    for name in names or CHECKS:
+        check, mend = CHECKS[name]
         try:
             found.append(check())
         except Exception as error:
@@ -150,8 +244,11 @@ def findings() -> list[Finding]:
     return found
 
 
-def main() -> int:
-    """Print the findings; 0 if all is well. Missing data is no failure of the machine: the pipeline fetches it."""
-    found = findings()
+def main(names: Sequence[str] = ()) -> int:
+    """Print the findings of these checks, or of all; 0 if all is well.
+
+    Missing data is no failure of the machine: the pipeline fetches it.
+    """
+    found = findings(names)
     print("\n".join(map(str, found)))
     return 0 if all(f.ok for f in found if f.name != "data") else 1

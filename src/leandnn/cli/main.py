@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser(
         "doctor", help="check this machine; each failure with the command that mends it"
     )
+    add.add_argument("checks", nargs="*", metavar="CHECK", help="only these, e.g. store cache (default: all)")
     add.set_defaults(run=_doctor)
 
     add = commands.add_parser("data", help="fetch or verify data sets")
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from leandnn.cli import doctor
 
-    return doctor.main()
+    return doctor.main(arguments.checks)
 
 
 def _data(arguments: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from leandnn.errors import LeandnnError
-from leandnn.machine import libraries
+from leandnn.machine import card, libraries
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 # Mean and standard deviation of ImageNet's training pixels / 255, as every published recipe has them.
@@ -166,7 +166,7 @@ class Batches:
     - batch_size: images in one process's batch.
     - augment: random crops and flips (training), else the middle of the image.
     - rank, world: this process and how many there are.
-    - workers: processes that decode; 0 for none.
+    - workers: processes that decode, never more than cores; 0 for none.
     - unreadable: "stop" raises LeandnnError at the first image that cannot be read; "skip" names it on stderr, once,
       leaves it out (its batch is smaller) and keeps it in `failures`.
     """
@@ -200,7 +200,7 @@ class Batches:
             seed,
         )
         self.device, self.rank, self.world = torch.device(device), rank, world
-        self.workers, self.unreadable = workers, unreadable
+        self.workers, self.unreadable = min(workers, card.cores()), unreadable
         self.failures: dict[str, str] = {}
         self._mean = torch.tensor(MEAN, device=device).view(3, 1, 1) * 255
         self._scale = 1 / (torch.tensor(STD, device=device).view(3, 1, 1) * 255)
