@@ -166,7 +166,8 @@ def rounding(bench: BenchFile) -> str:
             key = threads, {name: found[name] for name in ("mib", "format", "mode")}
             keys += [key] if key not in keys else []
     table = tables.table(columns, keys, "row of leandnn")
-    return f"{table}\n\n{provenance(bench, 'Into a tensor that is there, unless it says new.')}"
+    about = "Into a tensor that is there, unless it says new."
+    return f"{table}\n\n{provenance(bench, about)}\n\n{tables.targets(TARGETS['rounding'], bench)}"
 
 
 def sparse_step(bench: BenchFile) -> str:
