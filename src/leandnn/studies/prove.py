@@ -15,25 +15,18 @@ anything else leaves the arm different. A proof that is killed has lost nothing 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from leandnn import paths
 from leandnn.errors import LeandnnError
-from leandnn.files import replacing
 from leandnn.machine import card
-from leandnn.studies import digests, edits, proofs, records
+from leandnn.studies import digests, edits, proofs, records, states
 from leandnn.studies.digests import Behaviour
+from leandnn.studies.states import Side
 
-SIDE = Path("tools/side.py")
 DEPTH = 30  # commits that touch the source, looked at for the state that evidence is of
 _SOURCE = ("src", "CMakeLists.txt", "pyproject.toml")
 
@@ -48,38 +41,6 @@ class Evidence:
     seed: int
     threads: int
     outcome: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Side:
-    """A state of the package that can be run: its name, its root, and what its Python path begins with."""
-
-    name: str
-    root: Path
-    site: Path
-
-    def train(self, request: dict[str, Any], threads: int) -> dict[str, Any]:
-        """What tools/side.py says of a request; LeandnnError with its last line where it fails."""
-        with tempfile.TemporaryDirectory() as folder:
-            asked, answered = Path(folder) / "request.json", Path(folder) / "result.json"
-            asked.write_text(json.dumps(request))
-            libraries = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
-            environment = {
-                **os.environ,
-                "LEANDNN_ROOT": str(paths.ROOT),  # the data, and nets that judge
-                "OMP_NUM_THREADS": str(threads),
-                "PYTHONPATH": f"{self.site}{os.pathsep}{libraries}",
-            }
-            # -S: an editable install of the working tree would come first.
-            command = [sys.executable, "-S", str(self.root / SIDE), str(asked), str(answered)]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode:
-                said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-                raise LeandnnError(
-                    f"{request['study']}/{request['arm']} does not train at {self.name}: {said}"
-                )
-            result: dict[str, Any] = json.loads(answered.read_text())
-            return result
 
 
 def prove(only: Sequence[str] = (), *, base: str | None = None, replay: bool = False) -> int:
@@ -103,12 +64,12 @@ def prove(only: Sequence[str] = (), *, base: str | None = None, replay: bool = F
         return 0
     different = 0
     with ExitStack() as stack:
-        new = stack.enter_context(_built("today's code", paths.ROOT))
+        new = stack.enter_context(states.built("today's code", paths.ROOT))
         olds: dict[str, tuple[Side, dict[str, Behaviour]]] = {}
         for evidence in touched:
             commit = base or _commit_of(evidence, stack, olds)
             if commit not in olds:
-                olds[commit] = _side_of(commit, stack)
+                olds[commit] = states.side_of(commit, stack)
             old, before = olds[commit]
             was = before.get(evidence.arm)
             if was is None or proofs.canonical(was.digest) != proofs.canonical(evidence.behaviour):
@@ -227,115 +188,21 @@ def _work(evidence: Evidence) -> int:
     return int(evidence.budget["epochs"]) * int(evidence.budget["train_examples"])
 
 
-# -- states of the package ---------------------------------------------------------------------------------------
-
-
-def _git(*arguments: str) -> str:
-    try:
-        return subprocess.run(
-            ["git", "-C", str(paths.ROOT), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except FileNotFoundError as error:
-        raise LeandnnError("there is no git here, expected it: proofs compare with a commit") from error
-    except subprocess.CalledProcessError as error:
-        said = (error.stderr.strip().splitlines() or ["it failed"])[-1]
-        raise LeandnnError(
-            f"git {arguments[0]} says: {said}; proofs compare with a commit of this clone"
-        ) from error
-
-
 def _commit_of(
     evidence: Evidence, stack: ExitStack, olds: dict[str, tuple[Side, dict[str, Behaviour]]]
 ) -> str:
     """The newest commit at which the arm does what its evidence did; LeandnnError where none of the last is."""
-    commits = _git("log", "--format=%H", f"-{DEPTH}", "--first-parent", "HEAD", "--", *_SOURCE).splitlines()
+    commits = states.git(
+        "log", "--format=%H", f"-{DEPTH}", "--first-parent", "HEAD", "--", *_SOURCE
+    ).splitlines()
     for commit in commits:
         if commit not in olds:
-            olds[commit] = _side_of(commit, stack, build=False)
+            olds[commit] = states.side_of(commit, stack, build=False)
         was = olds[commit][1].get(evidence.arm)
         if was is not None and proofs.canonical(was.digest) == proofs.canonical(evidence.behaviour):
-            olds[commit] = _side_of(commit, stack)
+            olds[commit] = states.side_of(commit, stack)
             return commit
     raise LeandnnError(
         f"{evidence.arm} did what its evidence did at none of the last {len(commits)} commits that touch the source; "
         "--base names another one, or train it anew"
     )
-
-
-def _side_of(commit: str, stack: ExitStack, *, build: bool = True) -> tuple[Side, dict[str, Behaviour]]:
-    """The package at a commit, in a worktree of its own, and what every arm did there."""
-    root = stack.enter_context(_worktree(commit))
-    if not (root / SIDE).is_file():
-        raise LeandnnError(f"{commit[:8]} has no {SIDE}: it is from before there were proofs")
-    side = stack.enter_context(_built(commit[:8], root)) if build else Side(commit[:8], root, root / "src")
-    code = (
-        "import json, sys; from leandnn.studies import digests; "
-        "print(json.dumps({a: [b.parts, b.value] for a, b in digests.behaviours().items()}))"
-    )
-    libraries = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
-    environment = {
-        **os.environ,
-        "LEANDNN_ROOT": str(root),
-        "PYTHONPATH": f"{root / 'src'}{os.pathsep}{libraries}",
-    }
-    done = subprocess.run(
-        [sys.executable, "-S", "-W", "ignore", "-c", code],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise LeandnnError(f"what arms do at {commit[:8]} cannot be read: {said}")
-    return side, {arm: Behaviour(*found) for arm, found in json.loads(done.stdout).items()}
-
-
-@contextmanager
-def _worktree(commit: str) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="leandnn-prove-"))
-    try:
-        _git("worktree", "add", "--detach", "--force", str(folder / "tree"), commit)
-        yield folder / "tree"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run(["git", "-C", str(paths.ROOT), "worktree", "prune"], capture_output=True, check=False)
-
-
-@contextmanager
-def _built(name: str, root: Path) -> Iterator[Side]:
-    """The package of a root, copied into a folder of its own together with its kernels."""
-    site = Path(tempfile.mkdtemp(prefix="leandnn-site-"))
-    try:
-        ignored = shutil.ignore_patterns("__pycache__", "*.so", "cpu")
-        shutil.copytree(root / "src" / "leandnn", site / "leandnn", ignore=ignored)
-        kernels = _kernels(name, root)
-        shutil.copy(kernels, site / "leandnn" / "kernels" / f"_native{kernels.suffix}")
-        yield Side(name, root, site)
-    finally:
-        shutil.rmtree(site, ignore_errors=True)
-
-
-def _kernels(name: str, root: Path) -> Path:
-    """The compiled kernels of a root; those of the same C++ are built once, into build/prove/."""
-    package = root / "src" / "leandnn"
-    built = (
-        paths.BUILD
-        / "prove"
-        / f"native-{digests.source_digest(root, package, ('.cpp', '.hpp', '.inc'))[:16]}.so"
-    )
-    if built.is_file():
-        return built
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index",
-            "--no-build-isolation", "--target", folder, str(root),
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower()]
-            raise LeandnnError(f"{name} does not build: {(said or ['pip failed'])[0].strip()}")
-        found = next(Path(folder).glob("leandnn/kernels/_native*.so"))
-        with replacing(built) as stream:
-            stream.write(found.read_bytes())
-    return built
