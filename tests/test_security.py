@@ -182,7 +182,7 @@ def test_a_tag_in_a_yaml_file_is_refused_and_not_run(
 ):
     text = tag.format(mark=mark)
     readers: dict[str, Callable[[Path], object]] = {
-        "params.yaml": params.load,
+        "params.yaml": lambda path: params.load(root=path.parent),
         "claims.yaml": claimfile.read,
     }
     for name, read in readers.items():
