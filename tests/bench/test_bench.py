@@ -15,7 +15,7 @@ from leandnn.bench.bf16 import train_step
 from leandnn.errors import LeandnnError
 
 
-def test_calls_are_interleaved_after_their_warm_up_in_orders_that_change_but_are_always_the_same():
+def test_calls_are_interleaved_in_orders_that_repeat():
     def order() -> list[str]:
         seen: list[str] = []
         calls = {name: functools.partial(seen.append, name) for name in "abc"}

@@ -39,7 +39,7 @@ def test_costs_holds_every_table_and_no_file_is_refused():
 
 
 @pytest.mark.parametrize("name", SPEED)
-def test_without_a_file_the_command_is_named_and_a_broken_one_refused(tmp_path: Path, name: str):
+def test_a_missing_file_names_the_command_a_broken_one_itself(tmp_path: Path, name: str):
     table = TABLES[name]
     assert table.markdown(tmp_path) == f"Not measured yet (`{table.made_by}`)."
     bench = table.files[0].removeprefix("bench-").removesuffix(".json")

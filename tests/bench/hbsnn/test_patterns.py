@@ -16,7 +16,7 @@ from leandnn.hbsnn import study
 
 @pytest.mark.parametrize("sparsity", [75.0, 87.5, 93.75])
 @pytest.mark.parametrize("name", patterns.PATTERNS)
-def test_patterns_have_the_blocks_of_their_name_and_exactly_the_sparsity(name: str, sparsity: float):
+def test_patterns_have_exactly_the_sparsity(name: str, sparsity: float):
     pattern = patterns.pattern_of(name, 256, 512, sparsity)
     assert pattern.shape == (256, 512) and pattern.sparsity == sparsity / 100
 
@@ -33,7 +33,7 @@ def test_names_of_hierarchies_are_sizes_coarsest_first():
 
 
 @pytest.mark.parametrize("product", ["forward", "dX", "dW"])
-def test_products_of_all_patterns_are_checked_and_carry_their_case(product: str):
+def test_products_of_all_patterns_carry_their_case(product: str):
     rows = patterns._product((256, 256, 16), 75.0, product, 1)
     impls = {(r["case"]["pattern"], r["impl"]) for r in rows}
     assert impls >= {(name, "leandnn") for name in patterns.PATTERNS} | {("unstructured", "torch.mm")}
@@ -71,7 +71,7 @@ def test_layers_of_the_small_net_are_measured_in_every_pattern(monkeypatch: pyte
     assert {r["work"] for r in first} == {2 * 32 * 144 // 4 * 2 * 256 / 1e9}
 
 
-def test_the_arms_of_all_studies_are_there_and_a_whole_net_runs_in_them():
+def test_a_whole_net_runs_in_the_arms_of_all_studies():
     found = nets.arms()
     expected = {f"blocksparse/{c.name}/{arm}" for c in shared.COMPARISONS.values() for arm in c.arms}
     expected |= {f"hbsnn/{c.name}/{arm}" for c in study.COMPARISONS.values() for arm in c.arms}
@@ -90,7 +90,7 @@ def test_the_arms_of_all_studies_are_there_and_a_whole_net_runs_in_them():
     assert rows[-1]["case"]["sparsity"] == 87.5
 
 
-def test_the_rounds_of_the_speed_claim_are_of_whole_sets_of_layers(monkeypatch: pytest.MonkeyPatch):
+def test_rounds_of_the_speed_claim_are_of_all_layers(monkeypatch: pytest.MonkeyPatch):
     rules = {
         "unstructured": shared.select("unstructured"),
         "hierarchical": study.FORMS["hierarchical"].select(0),

@@ -21,7 +21,7 @@ def test_the_rounding_bench_refuses_to_measure_wrong_bits(monkeypatch: pytest.Mo
         rounding._check(x, "bf16", "nearest_even")
 
 
-def test_the_rounding_bench_measures_every_output_and_leaves_out_peers_that_compute_something_else(
+def test_a_peer_that_rounds_otherwise_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ):
     peers = {"right": lambda x: x.to(torch.bfloat16), "wrong": lambda x: x}

@@ -24,7 +24,7 @@ def small(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("sparsity", [75.0, 87.5])
-def test_every_convolution_but_the_first_has_a_pattern_of_the_stated_sparsity(sparsity: float):
+def test_all_convolutions_but_the_first_have_the_sparsity(sparsity: float):
     patterns = sparse_step._patterns(sparsity)
     assert len(patterns) == 3
     assert all(100 * p.sparsity == sparsity and p.kind == "rbgp4" for p in patterns.values())

@@ -48,7 +48,7 @@ def test_every_real_shape_has_an_rbgp4_pattern():
 
 
 @pytest.mark.parametrize("shape", [Shape(32, 64, 3, 1, 6), Shape(32, 64, 3, 2, 7), Shape(32, 32, 1, 2, 6)])
-def test_every_implementation_of_a_layer_computes_its_convolution(shape: Shape):
+def test_all_implementations_compute_the_convolution(shape: Shape):
     x = torch.randn(2, shape.inputs, shape.side, shape.side)
     calls = inference._layer_calls(shape, 75.0, x)
     assert list(calls) == [
@@ -84,7 +84,7 @@ def test_dense_peers_of_a_net_compute_the_same(small_nets: None, net: str):
         )
 
 
-def test_the_packed_net_has_no_norms_and_its_relus_are_the_convolutions(small_nets: None):
+def test_the_packed_net_has_no_norms_and_fuses_its_relus(small_nets: None):
     packed = peers.onednn(nets.dense("VGG19"), torch.randn(1, 3, 32, 32))
     layers = [m for m in packed.modules() if isinstance(m, peers.OneDnnConv2d)]
     assert len(layers) == 3 and all(layer.relu for layer in layers)

@@ -47,9 +47,7 @@ def history() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_over_time_takes_the_trace_where_there_is_one_and_epochs_else(
-    final: pd.DataFrame, history: pd.DataFrame
-):
+def test_over_time_takes_the_trace_and_else_epochs(final: pd.DataFrame, history: pd.DataFrame):
     traced = figures.over_time(final, history, "masked_gradient")
     assert sorted(traced.share.unique()) == [0.25, 1.0]
     assert set(traced[traced.share == 0.25].value) == {0.2}
@@ -77,7 +75,7 @@ def test_bars_are_the_means_of_the_zeros_by_layer(final: pd.DataFrame):
     assert np.allclose(heights, [65, 90, 65, 90])
 
 
-def test_the_trade_off_is_in_shares_of_dense_with_marked_published_ratios(final: pd.DataFrame):
+def test_the_trade_off_is_in_shares_of_dense(final: pd.DataFrame):
     marks = {"train_macs": [(0.5, "paper", "autosparse")]}
     training, inference = figures.tradeoff(final, marks).axes
     large = {line.get_label(): line for line in training.lines if line.get_markersize() == 9}
@@ -88,7 +86,7 @@ def test_the_trade_off_is_in_shares_of_dense_with_marked_published_ratios(final:
     assert not inference.texts
 
 
-def test_an_arm_far_below_dense_stands_at_the_edge_with_its_accuracy(final: pd.DataFrame):
+def test_an_arm_far_below_dense_stands_at_the_edge(final: pd.DataFrame):
     lost = final[final.arm == "str"].assign(arm="dst", test_accuracy=0.4)
     training, _ = figures.tradeoff(pd.concat([final, lost]), {}).axes
     assert [text.get_text() for text in training.texts] == ["↓ 40 %"]
@@ -107,7 +105,7 @@ def test_schedules_stand_alone_or_beside_their_accuracies(final: pd.DataFrame):
     assert [text.get_text() for text in right.get_yticklabels()] == ["constant", "sigmoid-cosine"]
 
 
-def test_requested_joins_what_was_asked_for_and_leaves_free_runs_apart(final: pd.DataFrame):
+def test_requested_leaves_free_runs_apart(final: pd.DataFrame):
     asked = pd.concat([
         final[final.arm == "str"].assign(arm="autosparse_50", sparsity=0.5),
         final[final.arm == "str"].assign(arm="autosparse_90", sparsity=0.9),

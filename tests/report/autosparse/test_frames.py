@@ -42,13 +42,13 @@ def test_exported_nets_have_speed_and_memory_beside_the_macs():
     assert found.ms.tolist() == pytest.approx([20, 40, 5, 80])
 
 
-def test_steps_are_multiples_of_the_dense_one_with_every_peer_that_was_measured():
+def test_steps_are_multiples_of_the_dense_one():
     (found,) = frames.steps(MEASURED).to_dict("records")
     times = {"dense, ms": 100, "leandnn": 1.1, "pquant-ml": 1.5}
     assert found == {"net": "VGG19", "batch": 32} | {name: pytest.approx(t) for name, t in times.items()}
 
 
-def test_the_cost_of_a_sparsity_is_in_points_against_the_same_seeds():
+def test_the_cost_of_a_sparsity_is_against_the_same_seeds():
     rows = [("autosparse_90", 0, 0.70), ("autosparse_90", 1, 0.72), ("autosparse_50", 0, 0.79),
             ("autosparse_50", 1, 0.77), ("free", 0, 0.1)]  # fmt: skip
     final = pd.DataFrame(rows, columns=["arm", "seed", "test_accuracy"])
@@ -58,7 +58,7 @@ def test_the_cost_of_a_sparsity_is_in_points_against_the_same_seeds():
     assert found.tolist() == pytest.approx([-1, -8])
 
 
-def test_the_first_point_is_the_mean_of_the_seeds_at_the_least_share():
+def test_the_first_point_is_the_mean_at_the_least_share():
     history = pd.DataFrame([
         {"arm": arm, "seed": seed, "epoch": epoch, "masked_gradient": value / epoch, "returned": 0.01}
         for arm, value in (("autosparse", 0.6), ("str", 0.0))

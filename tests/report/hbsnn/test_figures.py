@@ -91,7 +91,7 @@ def test_runs_of_several_comparisons_come_in_one_table(tmp_path: Path):
     assert dict(zip(found.arm, found.test_accuracy, strict=True)) == {OURS: 0.7, BLOCK: 0.6}
 
 
-def test_while_desk_studies_are_under_way_every_arm_comes_from_the_scale_with_more_seeds():
+def test_an_arm_comes_from_the_scale_with_more_seeds():
     own = two().assign(steps=10)
     desk = pd.concat([own.assign(test_accuracy=0.5), own.assign(seed=own.seed + 2, test_accuracy=0.5)])
     only_ours = desk[desk.arm == OURS]

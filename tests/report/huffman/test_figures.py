@@ -157,7 +157,7 @@ def test_a_cap_that_only_one_kind_fits_has_no_gain(bench: BenchFile):
     assert found[found.decoder == "slow"].cap_mb.tolist() == [32]
 
 
-def test_plans_with_a_limit_of_latency_count_in_the_surface_alone(bench: BenchFile):
+def test_plans_with_a_latency_limit_count_in_the_surface_alone(bench: BenchFile):
     extra = planned("fused", "variable", 16, 1.0, 1.0, latency_cap_ms=5.0)
     extra["case"]["what"] = "surface"
     found = frames.plans(BenchFile({}, [extra, *bench.rows]))
@@ -196,7 +196,7 @@ def test_without_plans_there_are_no_conclusions():
     assert frames.conclusions(frames.plans(BenchFile({}, []))) == []
 
 
-def test_the_figure_of_stages_shows_every_seed_and_the_distance_to_the_control():
+def test_stages_show_every_seed_and_its_distance_to_the_control():
     figure = figures.stages(frames.accuracies(final(3)), "NOTE")
     left, right = figure.axes
     assert sum(line.get_marker() == "o" for line in left.lines) == 3
@@ -229,7 +229,7 @@ def test_the_figure_of_bits_stacks_what_a_non_zero_weight_costs(bench: BenchFile
     assert bound.get_ydata().tolist() == pytest.approx([5.0, 5.0])
 
 
-def test_the_figure_of_decoders_has_a_bar_for_all_that_was_measured(bench: BenchFile):
+def test_decoders_have_a_bar_for_all_that_was_measured(bench: BenchFile):
     first, second = figures.decoding(frames.of_case(bench, "decode", ("case",))).axes
     assert [label.get_text() for label in first.get_yticklabels()][-2:] == [
         "ours: avx2, lanes",
@@ -239,7 +239,7 @@ def test_the_figure_of_decoders_has_a_bar_for_all_that_was_measured(bench: Bench
     assert [text.get_text() for text in second.texts] == ["1,500", "3,000", "8,000"]  # not what was not timed
 
 
-def test_the_figure_of_layers_leaves_out_what_it_has_no_words_for(bench: BenchFile):
+def test_layers_leave_out_what_has_no_words(bench: BenchFile):
     first, second = figures.layers(frames.against_dense(bench)).axes
     ours = next(line for line in first.lines if line.get_label() == "coded, fused (ours)")
     assert ours.get_ydata().tolist() == pytest.approx([4.0] * 3)

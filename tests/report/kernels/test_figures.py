@@ -58,7 +58,7 @@ def test_a_shape_is_one_that_was_measured_at_several_sparsities():
 
 
 @pytest.mark.parametrize("card", [CARD, {**CARD, "fma_peak_gflops": None}], ids=["peak", "no peak"])
-def test_every_measured_implementation_is_a_named_line_and_no_two_names_touch(card: dict[str, Any]):
+def test_every_implementation_is_named_and_no_names_touch(card: dict[str, Any]):
     figure = figures.roofline(bench(card), SHAPE)
     _, close = figure.axes
     words = [entry[0] for entry in figures.IMPLEMENTATIONS.values()]
@@ -82,13 +82,13 @@ def test_the_roof_is_the_lower_of_bandwidth_and_peak():
     assert {"N = 1", "N = 8"} <= {text.get_text() for text in whole.texts}
 
 
-def test_a_note_stands_in_the_title_and_a_bench_without_peers_is_drawn():
+def test_a_bench_without_peers_is_drawn_under_its_note():
     found = bench()
     alone = BenchFile({**CARD, "copy_gbytes": None}, [r for r in found.rows if r["impl"] == "leandnn"])
     assert "SMOKE" in str(figures.roofline(alone, SHAPE, "SMOKE: tiny").get_suptitle())
 
 
-def test_rates_has_a_panel_per_shape_and_a_line_per_measured_product():
+def test_rates_has_a_line_per_measured_product():
     (ax,) = figures.rates(bench()).axes
     labels = [line.get_label() for line in ax.lines if len(line.get_ydata()) == 3]
     assert labels == ["forward, BF16", "forward"]

@@ -268,7 +268,7 @@ def test_missing_packages_sources_and_reports_are_named(tmp_path: Path, monkeypa
 # --- the generated text ----------------------------------------------------------------------------------
 
 
-def test_the_landing_table_has_numbers_and_escapes_what_claims_say():
+def test_the_landing_table_escapes_what_claims_say():
     results = []
     for result in verdicts.compute(ROOT):
         claim = dataclasses.replace(result.claim, statement="Is *a* < `b`")
