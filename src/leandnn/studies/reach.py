@@ -144,7 +144,10 @@ class _Search:
             self.reach(name, unit)
         for method in module.methods.get(first, ()):
             self.await_(method.place.rpartition(".")[2], name, method)
-        if first in module.imports:
+        if first in module.imports and module.imports[first] != (
+            name,
+            first,
+        ):  # a package may import its own parts
             self.follow(*module.imports[first], rest)
         elif self.sources.module(f"{name}.{first}") is not None and first not in module.units:
             self.refer(f"{name}.{first}", rest)
