@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Mapping
 
 import pandas as pd
 
 from leandnn.data import cifar
 from leandnn.errors import LeandnnError
-from leandnn.studies.comparison import Trial
+from leandnn.params import Budget
+from leandnn.studies.comparison import Comparison, Make, Scale
 from leandnn.train import loop
+from leandnn.train.task import Result
 
-IMAGES, TEST_IMAGES, EPOCHS, SEEDS = 640, 500, 2, (0, 1)
+BUDGET, SEEDS = Budget(epochs=2, train_examples=640, test_examples=500), (0, 1)
 
 
-def images() -> tuple[cifar.Images, cifar.Images, str]:
-    """A sliver of CIFAR-10, or of the synthetic substitute where it is not there: (train, test, what it is)."""
+@functools.cache
+def images() -> tuple[cifar.Pair, str]:
+    """A sliver of CIFAR-10, or of the synthetic substitute where it is not there; and what it is, in words."""
+    sizes = BUDGET.train_examples, BUDGET.test_examples
     try:
-        train = cifar.load("cifar10", "train", count=IMAGES)
-        return train, cifar.load("cifar10", "test", count=TEST_IMAGES), f"{IMAGES} CIFAR-10 images"
+        return cifar.pair(*sizes), f"{sizes[0]} CIFAR-10 images"
     except LeandnnError:
-        synthetic = cifar.synthetic("train", IMAGES), cifar.synthetic("test", TEST_IMAGES)
-        return *synthetic, f"{IMAGES} SYNTHETIC images"
+        synthetic = cifar.synthetic("train", sizes[0]), cifar.synthetic("test", sizes[1])
+        return synthetic, f"{sizes[0]} SYNTHETIC images"
 
 
-def classification(
-    arms: Sequence[str], trial: Callable[[str, int, cifar.Images, cifar.Images], Trial]
-) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+def arms(*comparisons: Comparison) -> dict[str, Make]:
+    """The arms of several comparisons, as claims name them: "rbgp/patterns/rbgp4"."""
+    return {f"{c.paper}/{c.name}/{arm}": make for c in comparisons for arm, make in c.arms.items()}
+
+
+def train(make: Make, seed: int = 0) -> Result:
+    """An arm, trained on `images` to the end of BUDGET."""
+    trial = make(BUDGET, Scale(seed), images=images()[0])
+    return loop.train(trial.task, trial.settings, trial.hooks)
+
+
+def classification(arms: Mapping[str, Make]) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Train every arm from two seeds on a sliver of data.
 
-    - trial: makes the trial of (arm, seed, train images, test images).
+    - arms: by name; each takes (budget, scale, images=(train, test)).
 
     Returns (final, history) as runs.load does, and a note for the first figure's title.
     """
-    train, test, what = images()
     finals, histories = [], []
     for seed in SEEDS:
-        for arm in arms:
-            made = trial(arm, seed, train, test)
-            result = loop.train(made.task, made.settings, made.hooks)
+        for arm, make in arms.items():
+            result = train(make, seed)
             finals.append(
                 {
                     "arm": arm,
@@ -52,5 +63,5 @@ def classification(
             )
             histories.append(pd.DataFrame(result.history).assign(arm=arm, seed=seed))
     final = pd.DataFrame(finals).sort_values(["arm", "seed"], ignore_index=True)
-    note = f"SMOKE: tiny runs made in this notebook on {what}; they show the machinery, not the claim"
+    note = f"SMOKE: tiny runs made in this notebook on {images()[1]}; they show the machinery, not the claim"
     return final, pd.concat(histories, ignore_index=True), note
