@@ -3,8 +3,8 @@
 What a run *means* (net, learning rate, rounding policy) stands in each wing's study.py. Files are read with the
 YAML 1.2 parser that DVC uses, by which nothing in them can run code.
 
-A profile: {threads, seeds, examples: {data set: [training, test]}, studies: {paper: {comparison: budget}}}, where a
-budget is the epochs alone, or a mapping of what differs from the rest: {epochs, seeds, train_examples, …}.
+A profile: {threads, seeds, examples: {data set: {train_examples, test_examples}}, studies: {paper: {comparison:
+budget}}}, where a budget is the epochs alone, or a mapping of what differs from the rest: {epochs, seeds, …}.
 """
 
 from __future__ import annotations
@@ -84,15 +84,19 @@ class Profile:
         if own is None and not said:
             return None
         where = f"{self.name}.studies.{comparison.paper}.{comparison.name}"
-        values: dict[str, Any] = {}
-        if (sizes := self.examples.get(next(iter(comparison.data), ""))) is not None:
-            values = dict(zip(("train_examples", "test_examples"), sizes, strict=True))
-            if (own or {}).keys() & values.keys() and self.epochs is not None:  # smoke has sizes of its own
-                own = {key: value for key, value in (own or {}).items() if key not in values}
-        values |= {"seeds": list(self.seeds), **(own or {}), **(said or {})}
+        sizes = self.examples.get(next(iter(comparison.data), ""), {})
+        if self.epochs is not None:  # smoke has sizes of its own
+            own = {key: value for key, value in (own or {}).items() if key not in sizes}
+        values = {**sizes, "seeds": list(self.seeds), **(own or {}), **(said or {})}
         seeds = values.pop("seeds")
         parsed = parse(_Seeds, {"seeds": seeds}, where).seeds
         return parse(comparison.budget, values, where), parsed
+
+
+@dataclass(frozen=True)
+class _Examples:
+    train_examples: int = bounded(10, 2_000_000)
+    test_examples: int = bounded(10, 2_000_000)
 
 
 @dataclass(frozen=True)
@@ -214,8 +218,7 @@ def _of_pipeline(data: Any, profile: str | None) -> Profile:
 def _profile(data: Any, where: str, name: str) -> Profile:
     found = parse(Profile, data, where)
     for dataset, sizes in found.examples.items():
-        if not (isinstance(sizes, list) and len(sizes) == 2 and all(type(n) is int for n in sizes)):
-            raise LeandnnError(f"{where}.examples.{dataset} is {sizes!r}, expected [training, test] examples")
+        parse(_Examples, sizes, f"{where}.examples.{dataset}")
     for paper, own in found.studies.items():
         if not isinstance(own, Mapping):
             raise LeandnnError(f"{where}.studies.{paper} is {_kind(own)}, expected a mapping of comparisons")

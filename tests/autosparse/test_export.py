@@ -10,7 +10,7 @@ from tests.autosparse.problems import SETTINGS, Killed, Shapes, killed_at
 from torch import nn
 
 from leandnn.autosparse import AutoSparse, Options, export, flops
-from leandnn.autosparse.accounting import Record
+from leandnn.autosparse.accounting import Accounting
 from leandnn.blocksparse import BlockSparseConv2d
 from leandnn.train.loop import train
 
@@ -85,10 +85,10 @@ def test_what_has_no_nearest_pattern_is_refused(weight: torch.Tensor, density: f
         export.nearest(weight, density, BLOCKS)
 
 
-def hardened() -> tuple[export.Hardened, Record]:
+def hardened() -> tuple[export.Hardened, Accounting]:
     options = Options(exclude=EXCLUDE, target=0.7, reached=0.3, every=2)
     hook = export.Hardened(options, at=0.5, blocks=BLOCKS)
-    return hook, Record(hook, batch_size=16, input_shape=IMAGE)
+    return hook, Accounting(hook, batch_size=16, input_shape=IMAGE)
 
 
 def test_a_hardened_net_ends_in_its_patterns_at_the_sparsity_it_had():

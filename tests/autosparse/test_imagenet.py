@@ -6,18 +6,20 @@ import pytest
 import torch
 
 from leandnn.autosparse import imagenet
+from leandnn.studies.comparison import Scale
 from leandnn.train import schedules
 
 
 def recipe(*said: str):
-    return imagenet.recipe(imagenet.parser().parse_args(said), "cpu")
+    found = imagenet.parser().parse_args(said)
+    return imagenet.recipe(found.net, found.arm, imagenet.budget_of(found, 100, 10), Scale(found.seed))
 
 
 @pytest.mark.parametrize("net", ["resnet50", "mobilenet_v1"])
 def test_the_defaults_are_the_published_recipe(net: str):
     found = imagenet.parser().parse_args(["--net", net])
     assert (found.epochs, found.batch, found.size, found.accumulate) == (100, 256, 224, 1)
-    settings, (learned, _) = imagenet.recipe(found, "cpu")
+    settings, (learned, _) = recipe("--net", net)
     assert (settings.optimizer, settings.momentum, settings.nesterov) == ("sgd", 0.875, False)
     assert (settings.lr, settings.schedule, settings.amp) == (0.256, "cosine", "bf16")
     assert settings.channels_last
@@ -41,7 +43,7 @@ def test_str_decays_its_thresholds_as_its_files_say(net: str, decay: float, init
 
 def test_dense_has_no_method_and_a_target_is_autosparses_alone():
     _, hooks = recipe("--arm", "dense")
-    assert [type(hook).__name__ for hook in hooks] == ["Record"]
+    assert [type(hook).__name__ for hook in hooks] == ["Accounting"]
     _, (learned, _) = recipe("--target", "0.8")
     assert learned.options.target == 0.8
     with pytest.raises(

@@ -12,7 +12,7 @@ import torch
 from tests.autosparse.problems import SETTINGS, Killed, Shapes, killed_at
 
 from leandnn.autosparse import allocation
-from leandnn.autosparse.accounting import Record
+from leandnn.autosparse.accounting import Accounting
 from leandnn.autosparse.flops import Step, rigl
 from leandnn.autosparse.masks import Masked, Mest, RigL, top
 from leandnn.autosparse.topk import TopK
@@ -48,7 +48,7 @@ class Watch(Hook):
 @pytest.mark.parametrize("name", MAKE)
 def test_the_sparsity_is_the_one_asked_for_and_the_net_learns(name: str):
     method = MAKE[name]()
-    result = train(Shapes(), SETTINGS, (method, Record(method, batch_size=16, input_shape=IMAGE)))
+    result = train(Shapes(), SETTINGS, (method, Accounting(method, batch_size=16, input_shape=IMAGE)))
     assert result.metrics["sparsity"] == pytest.approx(0.8, abs=0.001)
     for layer, size in SIZES.items():
         weight = result.model.get_submodule(layer).weight
@@ -62,7 +62,7 @@ def test_the_sparsity_is_the_one_asked_for_and_the_net_learns(name: str):
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, name: str, kill_at: int):
     def hooks() -> tuple[Hook, ...]:
         method = MAKE[name]()
-        return method, Record(method, batch_size=16, input_shape=IMAGE)
+        return method, Accounting(method, batch_size=16, input_shape=IMAGE)
 
     unbroken = train(Shapes(), SETTINGS, hooks())
     path = tmp_path / "run.ckpt"
@@ -149,7 +149,7 @@ def test_rigl_drops_the_smallest_grows_the_largest_gradients_and_moves_no_weight
 
 def test_rigl_keeps_its_masks_after_the_last_change_and_costs_what_its_formula_says():
     method = RigL(UNIFORM, seed=1, exclude=EXCLUDE, interval=10, until=0.5)
-    record, changes, masks = Record(method, batch_size=16, input_shape=IMAGE), [], {}
+    record, changes, masks = Accounting(method, batch_size=16, input_shape=IMAGE), [], {}
 
     def after(progress: float) -> None:
         if any(not torch.equal(masks[n], m) for n, m in method.masks.items() if n in masks):
@@ -195,7 +195,7 @@ def test_mest_explores_within_its_soft_bound_and_ends_at_its_density():
 
 def test_mest_counts_the_weights_of_its_soft_bound():
     method = MAKE["mest"]()
-    record = Record(method, batch_size=16, input_shape=IMAGE)
+    record = Accounting(method, batch_size=16, input_shape=IMAGE)
     metrics = train(Shapes(), SETTINGS, (method, record)).metrics
     final = record.ledger.forward(method.densities())
     assert metrics["inference_macs"] == round(final)

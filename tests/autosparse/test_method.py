@@ -12,7 +12,7 @@ from tests.autosparse.problems import SETTINGS, Killed, Shapes, killed_at
 from torch import nn
 
 from leandnn.autosparse import AutoSparse, Options, layers, target
-from leandnn.autosparse.accounting import Record
+from leandnn.autosparse.accounting import Accounting
 from leandnn.autosparse.hooks import Learned
 from leandnn.errors import LeandnnError
 from leandnn.train.loop import train
@@ -27,9 +27,9 @@ def model() -> nn.Module:
     return Shapes().build()
 
 
-def learned(**changes: object) -> tuple[Learned, Record]:
+def learned(**changes: object) -> tuple[Learned, Accounting]:
     hook = Learned(Options(exclude=EXCLUDE, **changes))  # type: ignore[arg-type]
-    return hook, Record(hook, batch_size=16, input_shape=IMAGE)
+    return hook, Accounting(hook, batch_size=16, input_shape=IMAGE)
 
 
 def test_weights_are_thresholded_and_parameters_stay_the_optimizers():

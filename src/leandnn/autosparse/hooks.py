@@ -65,7 +65,7 @@ class Learned(Hook):
         """The columns."""
         thresholds = torch.cat([gate.threshold().flatten() for gate in self.sparse.gates.values()])
         traced = self.traced()
-        del traced["sparsity_seen"]  # Record counts it exactly
+        del traced["sparsity_seen"]  # Accounting counts it exactly
         return {
             **traced,
             "threshold_low": float(thresholds.min()),
