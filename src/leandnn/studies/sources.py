@@ -181,8 +181,9 @@ class _Search:
             self.reach(name, unit)
         for method in module.methods.get(first, ()):
             self.await_(method.place.rpartition(".")[2], name, method)
-        if first in module.imports:
-            self.follow(*module.imports[first], rest)
+        imported = module.imports.get(first)
+        if imported is not None and imported != (name, first):  # a package's own module, by its own __init__
+            self.follow(*imported, rest)
         elif self.sources.module(f"{name}.{first}") is not None and first not in module.units:
             self.refer(f"{name}.{first}", rest)
 
