@@ -59,6 +59,16 @@ def leandnn(repository: Path) -> Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def moved_root(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same root for code that runs inside the test process."""
+    return _move(repository, monkeypatch)
+
+
+@pytest.fixture
+def bare_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty root for code that runs inside the test process."""
+    return _move(tmp_path, monkeypatch)
+
+
+def _move(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, place in (
         ("ROOT", "."),
         ("PREPARED", "data/prepared"),
@@ -68,5 +78,5 @@ def moved_root(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("LOCKS", "build/locks"),
         ("REFERENCE", "reference"),
     ):
-        monkeypatch.setattr(paths, name, (repository / place).resolve())
-    return repository
+        monkeypatch.setattr(paths, name, (root / place).resolve())
+    return root
