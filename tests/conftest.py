@@ -28,9 +28,10 @@ def cifar_file() -> Path:
 
 @pytest.fixture
 def repository(tmp_path: Path, cifar_file: Path) -> Path:
-    """A root with params.yaml, dvc.yaml, claims.yaml and data, apart from the real one."""
+    """A root with params.yaml, studies/, dvc.yaml, claims.yaml and data, apart from the real one."""
     for name in ("params.yaml", "dvc.yaml", "claims.yaml"):
         shutil.copy(REPOSITORY / name, tmp_path)
+    shutil.copytree(REPOSITORY / "studies", tmp_path / "studies")
     prepared = tmp_path / "data" / "prepared"
     prepared.mkdir(parents=True)
     (prepared / "cifar10.safetensors").symlink_to(cifar_file)
