@@ -181,7 +181,7 @@ def run(arguments: argparse.Namespace, world: World) -> Path:
     name = f"{arguments.net}-{arguments.arm}"
     make = functools.partial(_make, arguments.net, arguments.arm, reading=reading, world=world)
     comparison = dataclasses.replace(COMPARISON, arms={name: make})
-    behaviour = digests.Reader().of((*digests.TRAINED, f"{__name__}:_make")).digest
+    behaviour = digests.Reader().of((*digests.TRAINED, "leandnn.autosparse.imagenet:_make")).digest
     this = Run(
         comparison.study,
         name,

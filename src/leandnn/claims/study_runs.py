@@ -48,7 +48,8 @@ def _run(entry: Mapping[str, Any], where: str, plans: frozenset[str]) -> Run:
         {**entry["budget"], "torch": entry["versions"].get("torch")},
         finite(where, entry["metrics"]),
         where,
-        code=CURRENT[0] if now in CURRENT else entry.get("behaviour") or entry["code"],
+        # Arms differ in what they do: of code that is gone, equal is what was made at one commit.
+        code=CURRENT[0] if now in CURRENT else str(entry["commit"] if "behaviour" in entry else entry["code"]),
         standing=now,
         planned=entry.get("plan") in plans,
     )
