@@ -28,9 +28,10 @@ def cifar_file() -> Path:
 
 @pytest.fixture
 def repository(tmp_path: Path, cifar_file: Path) -> Path:
-    """A root with params.yaml, dvc.yaml, claims.yaml and data, apart from the real one."""
+    """A root with params.yaml, studies/, dvc.yaml, claims.yaml and data, apart from the real one."""
     for name in ("params.yaml", "dvc.yaml", "claims.yaml"):
         shutil.copy(REPOSITORY / name, tmp_path)
+    shutil.copytree(REPOSITORY / "studies", tmp_path / "studies")
     prepared = tmp_path / "data" / "prepared"
     prepared.mkdir(parents=True)
     (prepared / "cifar10.safetensors").symlink_to(cifar_file)
@@ -59,6 +60,16 @@ def leandnn(repository: Path) -> Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def moved_root(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same root for code that runs inside the test process."""
+    return _move(repository, monkeypatch)
+
+
+@pytest.fixture
+def bare_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty root for code that runs inside the test process."""
+    return _move(tmp_path, monkeypatch)
+
+
+def _move(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, place in (
         ("ROOT", "."),
         ("PREPARED", "data/prepared"),
@@ -68,5 +79,5 @@ def moved_root(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("LOCKS", "build/locks"),
         ("REFERENCE", "reference"),
     ):
-        monkeypatch.setattr(paths, name, (repository / place).resolve())
-    return repository
+        monkeypatch.setattr(paths, name, (root / place).resolve())
+    return root

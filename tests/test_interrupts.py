@@ -14,7 +14,7 @@ import nbformat
 import psutil
 import pytest
 
-from leandnn.cli import main, train
+from leandnn.cli import main, studies
 from leandnn.report import notebooks
 
 SENTENCE = "leandnn: stopped; run the same command again to go on from here"
@@ -54,15 +54,15 @@ def test_who_began_afresh_is_told_not_to_do_so_again(
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "train", interrupted)
-    assert main.main(["train", "bf16", "vision", "--fresh"]) == 130
+    monkeypatch.setattr(studies, "train", interrupted)
+    assert main.main(["train", "bf16-vision", "--fresh"]) == 130
     sentence = "leandnn: stopped; run the same command again, without --fresh, to go on from here\n"
     assert capsys.readouterr().err == sentence
 
 
 @pytest.mark.slow
 def test_training_stops_without_a_half_written_folder(repository: Path):
-    arguments = ["train", "bf16", "vision", "--profile", "smoke", "--epochs", "50"]
+    arguments = ["train", "bf16-vision", "--profile", "smoke", "--set", "epochs=50"]
     interrupt(repository, arguments, lambda: bool(list((repository / "build").rglob("*.ckpt"))))
     assert not (repository / "runs" / "bf16" / "vision").exists()
     assert list((repository / "build" / "checkpoints").rglob("*.ckpt")), "what was trained is kept"

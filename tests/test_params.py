@@ -1,79 +1,170 @@
-"""params.yaml: what it holds is typed, and what it must not hold is refused by the key's path."""
+"""Budgets: what params.yaml and studies/ hold is typed, and what they must not hold is refused by the key's path."""
 
 from __future__ import annotations
 
+import difflib
+import json
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
 from leandnn import params
-from leandnn.cli import main, train
 from leandnn.errors import LeandnnError
+from leandnn.params import Budget
+from leandnn.studies import digests, registry
 
-TEXT = (Path(__file__).parents[1] / "params.yaml").read_text()
-
-
-def load(tmp_path: Path, text: str) -> params.Params:
-    path = tmp_path / "params.yaml"
-    path.write_text(text)
-    return params.load(path)
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "params.yaml").read_text()
+SEEDS = "  seeds:  # 2 is the least that has a spread\n  - 0\n  - 1\n"
 
 
-def test_the_repositorys_file_loads_and_knows_its_active_profile(tmp_path: Path):
-    loaded = load(tmp_path, TEXT)
-    assert loaded.active_name == "laptop"
-    assert loaded.profile(None) is loaded.active
-    assert loaded.profile("smoke").bf16.vision.epochs == 1
+def load(root: Path, text: str, profile: str | None = None) -> params.Profile:
+    (root / "params.yaml").write_text(text)
+    return params.load(profile, root)
 
 
-def test_every_profile_has_a_comment_and_every_key_a_reason():
-    lines = TEXT.splitlines()
-    for name in params.PROFILES:
-        at = next(i for i, line in enumerate(lines) if line.startswith(f"{name}:"))
-        assert lines[at - 1].startswith("# "), f"profile {name} has no comment above it"
-    smoke = lines[lines.index("smoke: &smoke") + 1 : lines.index("laptop: &laptop")]
-    leaves = [
-        line for line in smoke if ":" in line and not line.rstrip().endswith(":") and not line.startswith("#")
+def of_pipeline(profile: params.Profile) -> list[str]:
+    """The studies of a profile that are comparisons."""
+    return [
+        f"{paper}-{name}" for paper, own in profile.studies.items() if paper != "features" for name in own
     ]
-    assert leaves
-    assert all("  # " in line for line in leaves)
+
+
+def test_the_pipeline_runs_the_profile_that_the_file_names(tmp_path: Path):
+    assert params.load().name == "laptop"
+    assert load(tmp_path, TEXT.replace("profile: laptop", "profile: smoke")).name == "smoke"
+    assert load(tmp_path, TEXT.replace("profile: laptop", "profile: smoke"), "laptop").name == "laptop"
+
+
+def test_smoke_runs_laptops_studies_for_one_epoch_on_a_sliver():
+    smoke, laptop = params.load("smoke"), params.load("laptop")
+    assert of_pipeline(smoke) == of_pipeline(laptop)
+    for study in of_pipeline(smoke):
+        comparison = registry.find(study)
+        (small, seeds), whole = smoke.budget(comparison), laptop.budget(comparison)
+        assert small == Budget(1, *smoke.examples[comparison.data[0]].values())
+        assert small.train_examples < whole[0].train_examples
+        assert seeds == (0, 1)
+    assert digests.features_budget(smoke) == {"epochs": 1, **smoke.examples["cifar10"]}
+
+
+def test_a_budget_is_epochs_or_what_differs_from_the_rest():
+    laptop = params.load("laptop")
+    vision, generative = registry.find("bf16-vision"), registry.find("bf16-generative")
+    assert laptop.budget(vision) == (Budget(5, 50000, 10000), (0, 1, 2))
+    assert laptop.budget(generative) == (Budget(2, 40000, 5000), (0, 1, 2))
+    assert laptop.budget(vision, {"epochs": 9, "seeds": [7]}) == (Budget(9, 50000, 10000), (7,))
+
+
+def test_a_study_without_a_budget_has_one_if_all_of_it_is_said():
+    laptop, alexnet = params.load("laptop"), registry.find("bf16-alexnet")
+    assert laptop.budget(alexnet) is None
+    assert laptop.budget(alexnet, {"epochs": 2}) == (Budget(2, 50000, 10000), (0, 1, 2))
+    with pytest.raises(
+        LeandnnError, match=r"^laptop\.studies\.bf16\.alexnet\.epochs is missing, expected an"
+    ):
+        laptop.budget(alexnet, {"train_examples": 100})
+
+
+def test_distillation_has_terms_of_its_own_that_others_refuse():
+    desk = params.load("desk")
+    budget, seeds = desk.budget(registry.find("rbgp-distillation"))
+    assert (budget.temperature, budget.weight, seeds) == (4.0, 0.9, (0, 1))
+    with pytest.raises(LeandnnError, match=r"^desk\.studies\.bf16\.vision\.temperature is unknown, expected"):
+        desk.budget(registry.find("bf16-vision"), {"temperature": 2})
+
+
+def test_every_comparison_has_a_budget_and_every_budget_one():
+    profiles = [params.load(name) for name in params.PROFILES]
+    said = {study for profile in profiles for study in of_pipeline(profile)}
+    known = {comparison.study: comparison for comparison in registry.matching(["all"])}
+    assert said == set(known)
+    for profile in profiles:
+        assert all(profile.budget(known[study]) for study in of_pipeline(profile))
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("profile=smoke", "profile: smoke   # what `dvc repro` runs: laptop or smoke"),
+        (
+            "laptop.studies.bf16.vision=7",
+            "      vision: 7  # the least that passes 80 % accuracy with this net",
+        ),
+        ("laptop.seeds=[0,1,2,3]", "  - 3"),
+        ("+laptop.studies.bf16.alexnet=2", "      alexnet: 2"),
+    ],
+)
+def test_what_dvc_sets_by_S_is_one_line_and_loads(tmp_path: Path, said: str, line: str):
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT)
+    apply_overrides(str(path), [said])
+    changed = difflib.ndiff(TEXT.splitlines(), path.read_text().splitlines())
+    assert [text for text in changed if text.startswith("+")] == [f"+ {line}"]
+    assert params.load(root=tmp_path) != params.load()
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("epochs: 1 ", "epoch: 1 ", ["smoke.bf16.vision.epoch is unknown", "epochs"]),
-        ("epochs: 1 ", "epochs: 0 ", ["smoke.bf16.vision.epochs is 0", "[1, 1000]"]),
-        ("epochs: 1 ", "epochs: two ", ["smoke.bf16.vision.epochs is 'two'", "an integer"]),
-        ("epochs: 1 ", "epochs: true ", ["smoke.bf16.vision.epochs is True", "an integer"]),
-        ("epochs: 1 ", "epochs: 1.5 ", ["smoke.bf16.vision.epochs is 1.5", "an integer"]),
-        ("seeds: [0, 1] ", "seeds: 7 ", ["smoke.bf16.vision.seeds is 7", "a list of an integer"]),
-        ("seeds: [0, 1] ", "seeds: [0, -1] ", ["seeds[1] is -1", "[0, "]),
-        ("seeds: [0, 1] ", "seeds: [1, 1] ", ["seeds is [1, 1]", "no entry twice"]),
-        ("seeds: [0, 1] ", "seeds: [] ", ["seeds is []", "at least one"]),
-        ("threads: 1  #", "thread: 1  #", ["smoke.thread is unknown", "threads"]),
-        ("active: *laptop", "active: laptop", ["params.yaml.active is 'laptop'", "a mapping"]),
-        ("active: *laptop", "", ["params.yaml.active is missing"]),
-        ("active: *laptop", "active: *nowhere", ["not valid YAML"]),
-        ("    vision:\n", "    vision: [1\n", ["not valid YAML"]),
+        ("profile: laptop ", "profile: big ", ["params.yaml.profile is 'big'", "laptop or smoke"]),
+        ("profile: laptop ", "profil: laptop ", ["params.yaml holds profil, laptop", "expected profile"]),
+        ("  epochs: 1 ", "  epoch: 1 ", ["params.yaml.smoke.epoch is unknown", "epochs"]),
+        ("  epochs: 1 ", "  epochs: 0 ", ["params.yaml.smoke.epochs is 0", "[1, 1000]"]),
+        ("  epochs: 1 ", "  epochs: two ", ["params.yaml.smoke.epochs is 'two'", "an integer"]),
+        ("  epochs: 1 ", "  epochs: true ", ["params.yaml.smoke.epochs is True", "an integer"]),
+        ("  epochs: 1 ", "  epochs: 1.5 ", ["params.yaml.smoke.epochs is 1.5", "an integer"]),
+        ("  threads: 1\n", "", ["params.yaml.smoke.threads is missing", "an integer"]),
+        (SEEDS, "  seeds: [0, -1]\n", ["params.yaml.smoke.seeds[1] is -1", "[0, "]),
+        (SEEDS, "  seeds: [1, 1]\n", ["params.yaml.smoke.seeds is [1, 1]", "no entry twice"]),
+        (SEEDS, "  seeds: []\n", ["params.yaml.smoke.seeds is []", "at least one"]),
+        (SEEDS, "  seeds: 7\n", ["params.yaml.smoke.seeds is 7", "a list of an integer"]),
+        ("train_examples: 1280, ", "", ["smoke.examples.cifar10.train_examples is missing"]),
+        ("{train_examples: 1280, test_examples: 500}", "3", ["smoke.examples.cifar10 is 3", "a mapping"]),
+        ("train_examples: 1280", "train_examples: 3", ["examples.cifar10.train_examples is 3", "[10, "]),
+        ("vision: 5 ", "vision: five ", ["params.yaml.laptop.studies.bf16.vision is 'five'", "epochs or a"]),
+        ("    huffman:\n", "    huffman: 5\n    x:\n", ["laptop.studies.huffman is 5", "a mapping"]),
+        ("    bf16:\n", "    bf16: [1\n", ["params.yaml is not valid YAML at line"]),
+        ("laptop:\n", "laptop: *nowhere\n", ["not valid YAML"]),
     ],
 )
-def test_a_bad_key_is_refused_with_its_path_and_both_values(
-    tmp_path: Path, old: str, new: str, words: list[str]
-):
+def test_a_bad_key_is_one_sentence_with_its_path(tmp_path: Path, old: str, new: str, words: list[str]):
     assert old in TEXT
     with pytest.raises(LeandnnError) as caught:
-        load(tmp_path, TEXT.replace(old, new, 1))
+        for profile in (None, "smoke"):
+            load(tmp_path, TEXT.replace(old, new), profile)
     message = str(caught.value)
     assert all(word in message for word in words), message
     assert "\n" not in message
 
 
-def test_an_unknown_profile_is_refused_with_the_known_ones(tmp_path: Path):
-    with pytest.raises(
-        LeandnnError, match="'big' is unknown, expected one of active, smoke, laptop, desk, paper"
-    ):
-        load(tmp_path, TEXT).profile("big")
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ("0", "laptop.studies.bf16.vision.epochs is 0, expected a value in [1, 1000]"),
+        ("{}", "laptop.studies.bf16.vision.epochs is missing, expected an integer"),
+        ("{epochs: 1, seeds: [0, 0]}", "laptop.studies.bf16.vision.seeds is [0, 0], expected no entry twice"),
+        ("{epochs: 1, lr: 2}", "laptop.studies.bf16.vision.lr is unknown, expected one of epochs, train_"),
+    ],
+)
+def test_a_bad_budget_is_named_when_it_is_asked_for(tmp_path: Path, new: str, words: str):
+    profile = load(tmp_path, TEXT.replace("vision: 5 ", f"vision: {new} "))
+    with pytest.raises(LeandnnError) as caught:
+        profile.budget(registry.find("bf16-vision"))
+    assert str(caught.value).startswith(words)
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones():
+    with pytest.raises(LeandnnError, match="'big' is unknown, expected one of laptop, smoke, desk, paper$"):
+        params.load("big")
+
+
+def test_a_profile_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(LeandnnError, match=r"^cannot read .*params\.yaml: No such file"):
+        params.load(root=tmp_path)
+    with pytest.raises(LeandnnError, match=r"^cannot read .*studies/desk\.yaml: No such file"):
+        params.load("desk", tmp_path)
 
 
 def test_a_yaml_tag_runs_no_code(tmp_path: Path):
@@ -83,27 +174,28 @@ def test_a_yaml_tag_runs_no_code(tmp_path: Path):
     assert not mark.exists()
 
 
-def test_distillation_has_terms_of_its_own_which_reach_its_worker():
-    parser = main._parser()
-    said = "--epochs=1 --train-examples=100 --test-examples=100 --seeds=0 --threads=1 --temperature=3 --weight=0.5"
-    arguments = parser.parse_args(["train", "rbgp", "distillation", *said.split()])
-    budget, _ = train._budget(arguments)
-    assert isinstance(budget, params.DistillationBudget)
-    assert (budget.temperature, budget.weight) == (3.0, 0.5)
-    run = train.find_comparison("rbgp", "distillation").runs(budget)[0]
-    again = train._worker_command("rbgp", "distillation", 1, "cpu")(run, "0" * 12)
-    worker = parser.parse_args(again[again.index("train") :])
-    assert train._budget(worker)[0] == budget
+def test_all_profiles_travel_as_json(tmp_path: Path):
+    path = tmp_path / "params.json"
+    path.write_text(json.dumps({"params": params.as_json(), "commit": "abc"}))
+    for name in params.PROFILES:
+        found, commit = params.from_json(path, name)
+        assert (found, commit) == (params.load(name), "abc")
 
 
-def test_a_comparison_that_distils_nothing_refuses_its_terms():
-    arguments = main._parser().parse_args(["train", "bf16", "vision", "--temperature", "2"])
-    with pytest.raises(LeandnnError, match="--temperature is 2, but bf16/vision distils nothing"):
-        train._budget(arguments)
-
-
-def test_a_gpu_that_is_not_there_is_refused():
-    with pytest.raises(
-        LeandnnError, match=r"device is 'cuda:99', but torch finds \d+ GPUs here, expected one of them"
-    ):
-        train._device("cuda:99")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "cannot read .*params.json: No such file"),
+        ("{", "params.json holds no parameters .* expected the output of `leandnn params`$"),
+        ("[]", "params.json holds no parameters"),
+        ('{"params": {"desk": 3}, "commit": "a"}', "params.json holds no parameters"),
+        ('{"params": {"paper": {}}, "commit": "a"}', r"params.json holds no parameters \('desk'\)"),
+        ('{"params": {"desk": {"seeds": [0]}}, "commit": "a"}', "params.json.threads is missing"),
+    ],
+)
+def test_json_that_holds_no_profile_is_one_sentence(tmp_path: Path, text: str | None, words: str):
+    path = tmp_path / "params.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(LeandnnError, match=words):
+        params.from_json(path, "desk")

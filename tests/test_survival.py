@@ -26,13 +26,12 @@ import psutil
 import pytest
 
 from leandnn import files, paths
-from leandnn.bf16.study import COMPARISONS
 from leandnn.cli import doctor
 from leandnn.errors import LeandnnError
 from leandnn.params import read_yaml
 from leandnn.report import notebooks, style, summary
-from leandnn.studies import pipeline as runner
-from leandnn.studies import records
+from leandnn.studies import pipeline as studies_pipeline
+from leandnn.studies import records, runs
 from leandnn.train import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -43,16 +42,18 @@ KILLS = int(os.environ.get("LEANDNN_KILLS", "2"))
 SEED = os.environ.get("LEANDNN_SEED", "22")  # kills in the middle
 BUDGET = {"epochs": 2, "train_examples": 256, "test_examples": 20, "seeds": [0]}
 RUNS = ("bf16-s0", "fp32-s0")
-TRAIN = ("train", "bf16", "vision")
-REFERENCE = ("reference", "bf16-vision", "--minutes", "5")
+TRAIN = ("train", "bf16-vision")
+STUDIES = ("studies", "run", "bf16-vision", "--minutes", "5")
 BUSY = re.compile(r"by another process \(PID (\d+)\)")
 
 
 def small(root: Path) -> Path:
     """Give every profile of `root` the tiny budget; the fixture of the other tests leaves params.yaml whole."""
-    profile = {"threads": 1, "bf16": {"vision": BUDGET}}
-    names = ("smoke", "laptop", "desk", "paper", "active")
-    (root / "params.yaml").write_text(json.dumps(dict.fromkeys(names, profile)))  # JSON is YAML
+    profile = {"threads": 1, "seeds": [0], "studies": {"bf16": {"vision": BUDGET}}}
+    pipeline = {"profile": "laptop", "laptop": profile, "smoke": profile}
+    (root / "studies").mkdir(exist_ok=True)
+    for name, content in (("params.yaml", pipeline), ("studies/desk.yaml", profile)):
+        (root / name).write_text(json.dumps(content))  # JSON is YAML
     return root
 
 
@@ -274,9 +275,9 @@ def test_a_study_killed_at_random_moments_has_each_run_once_and_as_if_unbroken(
         assert not [p for p in leftovers(repository) if "checkpoints" not in p.parts]
 
     torture = Torture(
-        "leandnn reference",
+        "leandnn studies run",
         repository,
-        leandnn(*REFERENCE),
+        leandnn(*STUDIES),
         unbroken.seconds,
         whole_group=lambda kill: kill % 2 == 0,
         check=check,
@@ -347,15 +348,34 @@ STRIP = {
 }
 
 
+SAID = """
+import dataclasses
+from leandnn import params
+from leandnn.files import write_json
+from leandnn.paths import ROOT
+from leandnn.studies import digests, registry
+
+comparison = registry.find("bf16-vision")
+budget, seeds = params.load().budget(comparison)
+write_json(ROOT / "digests" / "bf16-vision.json", {
+    "study": comparison.study, "threads": 1, "budget": dataclasses.asdict(budget), "seeds": list(seeds),
+    "arms": digests.of(comparison),
+})
+"""
+
+
 def test_a_pipeline_whose_dvc_is_killed_ends_as_if_unbroken_and_up_to_date(
     repository: Path, unbroken: Unbroken, capsys: pytest.CaptureFixture[str]
 ):
     """Every other kill hits dvc alone, so that its child lives on beside the next dvc."""
     small(repository)
     demo_notebook(repository)
-    code = repository / "src" / "leandnn"
-    shutil.copytree(paths.PACKAGE, code, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    train = read_yaml(REPOSITORY / "dvc.yaml")["stages"]["train-bf16-vision"]
+    text = json.dumps(read_yaml(REPOSITORY / "dvc.yaml")["stages"]["train-bf16"]["do"])
+    train = json.loads(text.replace("${key}", "vision").replace("${item}", "cifar10"))
+    must(repository, sys.executable, "-c", SAID)
+    (digests_file,) = (dep for dep in train["deps"] if dep.startswith("build/digests/"))
+    moved = digests_file.replace("build/", "")  # `forget` erases build/
+    train = json.loads(json.dumps(train).replace(digests_file, moved))
     pipeline(repository, {"train-bf16-vision": train, "strip": STRIP})
 
     def check() -> None:
@@ -400,6 +420,7 @@ def test_what_killed_processes_left_half_written_goes_with_the_next_run(finished
     redone.unlink()
     state = kept.with_name(kept.name.replace(".done.json", ".ckpt"))
     state.write_bytes(b"killed between storing the result and removing this")
+    shutil.rmtree(finished / "runs")
     for name in ("vision.partial", "vision.old.partial"):
         (finished / "runs" / "bf16" / name / "fp32-s0").mkdir(parents=True)
     must(finished, *leandnn(*TRAIN))
@@ -409,12 +430,13 @@ def test_what_killed_processes_left_half_written_goes_with_the_next_run(finished
 
 
 def test_what_runs_took_is_kept_though_a_kill_came_before_it_was_written(finished: Path):
-    (cost,) = (finished / "reference").glob("*/cost.json")
+    cost = finished / "build" / "costs.json"
     known = json.loads(cost.read_text())
     cost.unlink()
     shutil.rmtree(finished / "runs")
     assert "2 of 2 runs are already done" in must(finished, *leandnn(*TRAIN))
-    assert json.loads(cost.read_text())["runs"] == known["runs"]
+    assert json.loads(cost.read_text()) == known
+    assert set(known) == {f"bf16-vision/{name}" for name in RUNS}
 
 
 def test_a_report_killed_after_its_first_figure_is_made_by_the_same_command_again(bare: Path):
@@ -535,22 +557,14 @@ def test_a_full_disk_leaves_the_old_text_and_json(disk: Disk):
 
 
 def test_a_full_disk_leaves_the_old_folder_of_runs(disk: Disk, moved: Path):
-    comparison = COMPARISONS["vision"]
-    budget = read_budget()
-    places = [runner.Place(one, "key") for one in comparison.runs(budget)]
+    made = [runs.Run("bf16-vision", arm, {}, 0) for arm in ("fp32", "bf16")]
 
     def write(number: int) -> None:
         row = {"epoch": 1.0, "number": number}
-        results = [(place, {"metrics": {"number": number}, "history": [row] * 300}) for place in places]
-        runner._write_folder(disk.folder / "vision", results)  # type: ignore[arg-type]
+        results = {run: {"metrics": {"number": number}, "history": [row] * 300} for run in made}
+        studies_pipeline._write_folder(disk.folder / "vision", {}, results)
 
     filled(disk, write)
-
-
-def read_budget() -> Any:
-    from leandnn.params import TrainBudget, parse
-
-    return parse(TrainBudget, BUDGET, "test")
 
 
 def test_a_full_disk_leaves_the_old_figure(disk: Disk):
@@ -613,10 +627,9 @@ LOCKED = {
     "summary, root": (".", "reports", ("summary",)),
     "train, runs": ("runs", "runs/bf16", TRAIN),
     "train, its runs": ("runs/bf16/vision", "runs/bf16/vision", TRAIN),
-    "train, reference": ("reference", "reference/", TRAIN),
     "train, build": ("build", "build/checkpoints", TRAIN),
-    "reference, reference": ("reference", "reference/", REFERENCE),
-    "reference, build": ("build", "build/", REFERENCE),
+    "studies, reference": ("reference", "reference/", STUDIES),
+    "studies, build": ("build", "build/", STUDIES),
     "strip, build": (
         "build",
         "build/new",
@@ -778,10 +791,7 @@ def test_files_that_dvc_is_just_writing_are_not_taken_for_torn(moved: Path, monk
 CLOCK = """
 import time
 from leandnn import params
-from leandnn.bf16.study import COMPARISONS
-from leandnn.data import prepared
-from leandnn.studies import pipeline as runner
-from leandnn.studies.comparison import run_key
+from leandnn.studies import digests, pipeline, registry, runs, worker
 
 real, offset = time.time, 0.0
 time.time = lambda: real() + offset
@@ -790,14 +800,14 @@ def jump(done, total, text):
     global offset
     offset = -86400.0 if 2 * done >= total else 0.0
 
-comparison = COMPARISONS["vision"]
-budget = params.load().active.bf16.vision
-data = {"cifar10": prepared.digest("cifar10")}
-for run in comparison.runs(budget):
-    runner.train_one(run, run_key(run, 1, "cpu", data), 1, "cpu", jump)
+comparison = registry.find("bf16-vision")
+made = runs.of(comparison, *params.load().budget(comparison), threads=1, device="cpu",
+               behaviours=digests.of(comparison), inputs=runs.inputs(comparison))
+for run in made:
+    worker.work(run, jump)
     assert offset == -86400.0
 offset = -2 * 86400.0
-runner.train_comparison(comparison, budget, threads=1, data_digests=data, worker_command=None)
+pipeline.train(made)
 """
 
 
@@ -806,7 +816,7 @@ def test_a_clock_that_jumps_back_by_days_changes_no_bit_and_deletes_nothing(
 ):
     """A day back in mid-training, forth again for the next run, two days back at the end."""
     small(repository)
-    folder = repository / "build" / "checkpoints" / "bf16" / "vision"
+    folder = repository / "build" / "checkpoints" / "bf16-vision"
     folder.mkdir(parents=True)
     others = [folder / f"{RUNS[1]}-0123456789ab.{kind}" for kind in ("ckpt", "done.json")]
     others.append(folder / f"{RUNS[1]}-0123456789ab.ckpt.{os.getpid()}.partial")  # a living process's

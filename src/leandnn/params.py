@@ -3,8 +3,8 @@
 What a run *means* (net, learning rate, rounding policy) stands in each wing's study.py. Files are read with the
 YAML 1.2 parser that DVC uses, by which nothing in them can run code.
 
-A profile: {threads, seeds, examples: {data set: [training, test]}, studies: {paper: {comparison: budget}}}, where a
-budget is the epochs alone, or a mapping of what differs from the rest: {epochs, seeds, train_examples, …}.
+A profile: {threads, seeds, examples: {data set: {train_examples, test_examples}}, studies: {paper: {comparison:
+budget}}}, where a budget is the epochs alone, or a mapping of what differs from the rest: {epochs, seeds, …}.
 """
 
 from __future__ import annotations
@@ -83,13 +83,19 @@ class Profile:
         if own is None and not said:
             return None
         own = own or {}
-        sizes = dict(zip(("train_examples", "test_examples"), self.examples.get(dataset, ()), strict=False))
+        sizes = self.examples.get(dataset, {})
         if self.epochs is not None:  # every study for as long, on as little as the profile says
             own = {key: value for key, value in own.items() if key not in sizes}
         values = {"seeds": list(self.seeds), **sizes, **own, **(said or {})}
         where = f"{self.name}.studies.{'.'.join(place)}"
         seeds = parse(_Seeds, {"seeds": values.pop("seeds")}, where).seeds
         return parse(kind, values, where), seeds
+
+
+@dataclass(frozen=True)
+class _Examples:
+    train_examples: int = bounded(10, 2_000_000)
+    test_examples: int = bounded(10, 2_000_000)
 
 
 @dataclass(frozen=True)
@@ -211,8 +217,7 @@ def _of_pipeline(data: Any, profile: str | None) -> Profile:
 def _profile(data: Any, where: str, name: str) -> Profile:
     found = parse(Profile, data, where)
     for dataset, sizes in found.examples.items():
-        if not (isinstance(sizes, list) and len(sizes) == 2 and all(type(n) is int for n in sizes)):
-            raise LeandnnError(f"{where}.examples.{dataset} is {sizes!r}, expected [training, test] examples")
+        parse(_Examples, sizes, f"{where}.examples.{dataset}")
     for paper, own in found.studies.items():
         if not isinstance(own, Mapping):
             raise LeandnnError(f"{where}.studies.{paper} is {_kind(own)}, expected a mapping of comparisons")

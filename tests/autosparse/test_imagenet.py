@@ -6,18 +6,20 @@ import pytest
 import torch
 
 from leandnn.autosparse import imagenet
+from leandnn.studies.comparison import Scale
 from leandnn.train import schedules
 
 
 def recipe(*said: str):
-    return imagenet.recipe(imagenet.parser().parse_args(said), "cpu")
+    found = imagenet.parser().parse_args(said)
+    return imagenet.recipe(found.net, found.arm, imagenet.budget_of(found, 100, 10), Scale(found.seed))
 
 
 @pytest.mark.parametrize("net", ["resnet50", "mobilenet_v1"])
 def test_the_defaults_are_the_published_recipe(net: str):
     found = imagenet.parser().parse_args(["--net", net])
     assert (found.epochs, found.batch, found.size, found.accumulate) == (100, 256, 224, 1)
-    settings, (learned, _) = imagenet.recipe(found, "cpu")
+    settings, (learned, _) = recipe("--net", net)
     assert (settings.optimizer, settings.momentum, settings.nesterov) == ("sgd", 0.875, False)
     assert (settings.lr, settings.schedule, settings.amp) == (0.256, "cosine", "bf16")
     assert settings.channels_last

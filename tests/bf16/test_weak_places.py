@@ -8,10 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from leandnn.bf16.arms import CONTRASTS, PAIR, Arm
 from leandnn.bf16.weak_places import FIRST_SCALE, to_markdown, weak_places
 from leandnn.train.task import Settings
 
 SETTINGS = Settings(epochs=1, lr=1e-5, optimizer="sgd", momentum=0.0, nesterov=False, channels_last=False)
+
+
+def arms(*names: str) -> dict[str, Arm]:
+    return {name: (PAIR | CONTRASTS)[name] for name in names}
 
 
 class Regression:
@@ -41,7 +46,7 @@ class Regression:
 
 
 def test_gradients_too_small_for_fp16_are_found_and_loss_scaling_saves_them():
-    plain, scaled = weak_places(Regression(1e-7), SETTINGS, ("fp16", "fp16-loss-scaling"))
+    plain, scaled = weak_places(Regression(1e-7), SETTINGS, arms("fp16", "fp16-loss-scaling"))
     assert plain.to_zero is not None
     assert (plain.to_zero.module, plain.to_zero.tensor, plain.to_zero.stage) == ("model.1", "dy", "backward")
     assert plain.to_zero.zeros == plain.to_zero.values == 8
@@ -52,14 +57,14 @@ def test_gradients_too_small_for_fp16_are_found_and_loss_scaling_saves_them():
 
 def test_gradients_too_large_for_fp16_are_named():
     size = 16 * 65504.0 / FIRST_SCALE  # scaled, each of the eight gets twice FP16's largest number
-    plain, scaled = weak_places(Regression(size), SETTINGS, ("fp16", "fp16-loss-scaling"))
+    plain, scaled = weak_places(Regression(size), SETTINGS, arms("fp16", "fp16-loss-scaling"))
     assert plain.first_non_finite is None
     assert scaled.first_non_finite is not None
     assert (scaled.first_non_finite.module, scaled.first_non_finite.tensor) == ("model.1", "dy")
 
 
 def test_without_master_weights_small_updates_are_lost_and_their_parameter_is_named():
-    bf16, none = weak_places(Regression(1.0), SETTINGS, ("bf16", "no-master"))
+    bf16, none = weak_places(Regression(1.0), SETTINGS, arms("bf16", "no-master"))
     assert bf16.stalled is None
     assert none.stalled is not None
     name, share = none.stalled

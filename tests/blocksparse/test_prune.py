@@ -15,6 +15,8 @@ from leandnn.blocksparse.footprint import Footprint, dense_macs
 from leandnn.blocksparse.prune import GradualPruning
 from leandnn.data import cifar
 from leandnn.models.vgg_small import SmallVGG
+from leandnn.params import Budget
+from leandnn.studies.comparison import Scale
 from leandnn.train import loop
 
 
@@ -148,8 +150,8 @@ IMAGES = 256  # two batches an epoch
 
 
 def trained(arm: str, path: Path | None = None, progress: loop.Progress | None = None) -> loop.Result:
-    train, test = cifar.synthetic("train", IMAGES), cifar.synthetic("test", 50)
-    trial = study.trial(arm, 3, train, test, epochs=4)
+    images = cifar.synthetic("train", IMAGES), cifar.synthetic("test", 50)
+    trial = study.COMPARISONS["baselines"].arms[arm](Budget(4, IMAGES, 50), Scale(3), images)
     return loop.train(
         trial.task,
         trial.settings,
@@ -248,11 +250,10 @@ def test_counting_leaves_the_model_as_it_was():
 
 
 def test_every_arm_of_every_comparison_can_be_made():
-    train, test = cifar.synthetic("train", IMAGES), cifar.synthetic("test", 50)
+    images = cifar.synthetic("train", IMAGES), cifar.synthetic("test", 50)
     for comparison in study.COMPARISONS.values():
         assert comparison.paper == "blocksparse"
-        for arm in comparison.arms:
-            trial = study.trial(arm, 0, train, test, epochs=1)
-            assert trial.settings.seed == 0
-    assert study.COMPARISONS["baselines"].arms == ("dense", "unstructured", "block4x4")
+        for make in comparison.arms.values():
+            assert make(Budget(1, IMAGES, 50), Scale(7), images).settings.seed == 7
+    assert list(study.COMPARISONS["baselines"].arms) == ["dense", "unstructured", "block4x4"]
     assert len(set(study.SWEEP)) == len(study.SWEEP) == 10

@@ -9,6 +9,8 @@ from leandnn.blocksparse import prune
 from leandnn.data import cifar
 from leandnn.hbsnn import study
 from leandnn.models.vgg_small import SmallVGG
+from leandnn.params import Budget
+from leandnn.studies.comparison import Scale
 from leandnn.train import loop
 
 
@@ -31,13 +33,13 @@ def test_every_layer_has_exactly_the_sparsity_of_the_arm(arm: str):
 def test_comparisons_hold_every_arm_once():
     arms = [arm for comparison in study.COMPARISONS.values() for arm in comparison.arms]
     assert sorted(arms) == sorted(study.FORMS)
-    assert study.COMPARISONS["patterns"].arms == ("hierarchical",)
+    assert list(study.COMPARISONS["patterns"].arms) == ["hierarchical"]
     assert len(study.COMPARISONS) <= 8
 
 
 def test_a_run_ends_with_the_pattern_and_what_it_costs():
-    images, test = cifar.synthetic("train", 256), cifar.synthetic("test", 50)
-    made = study.trial("three_levels_87", 1, images, test, epochs=4)
+    images = cifar.synthetic("train", 256), cifar.synthetic("test", 50)
+    made = study.COMPARISONS["sparsities"].arms["three_levels_87"](Budget(4, 256, 50), Scale(1), images)
     result = loop.train(made.task, made.settings, made.hooks)
     assert result.metrics["sparsity"] == 0.875
     patterns = made.hooks[0].patterns

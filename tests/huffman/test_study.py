@@ -16,6 +16,8 @@ from leandnn.errors import LeandnnError
 from leandnn.huffman import study
 from leandnn.huffman.prune import layers
 from leandnn.huffman.stages import Stages, uncoded_bytes
+from leandnn.params import Budget
+from leandnn.studies.comparison import Scale
 from leandnn.train import loop
 from leandnn.train.task import Hook, Result
 
@@ -25,7 +27,7 @@ IMAGES = 256  # two updates an epoch, so ten in all
 
 def trial(seed: int = 0):
     train, test = cifar.synthetic("train", IMAGES), cifar.synthetic("test", 60)
-    return study.trial(seed, train, test, epochs=EPOCHS, hidden=HIDDEN)
+    return study.arm(hidden=HIDDEN)(Budget(EPOCHS, IMAGES, 60), Scale(seed), (train, test))
 
 
 class Watch(Hook):

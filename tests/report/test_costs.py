@@ -56,7 +56,7 @@ def test_a_broken_file_is_named_and_the_others_are_shown(tmp_path: Path):
 
 
 def test_costs_of_the_pipeline_become_evidence_by_a_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pipeline, "COSTS", tmp_path / "costs.json")
+    monkeypatch.setattr(pipeline, "costs_file", lambda: tmp_path / "costs.json")
     with pytest.raises(LeandnnError, match=r"costs\.json: No such file .* train some"):
         bench.run("training")
     (tmp_path / "costs.json").write_text('{"bf16/vision/fp32-s0": 3}')

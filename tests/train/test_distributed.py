@@ -18,6 +18,7 @@ from tests.data import jpegs
 
 from leandnn.autosparse import imagenet
 from leandnn.errors import LeandnnError
+from leandnn.train import loop
 from leandnn.train.distributed import World, group
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -90,7 +91,7 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_as_an_unbroken_one(
 
     broken = torchrun(tmp_path / "b", arguments(images, tmp_path / "broken", **said), restarts=1)
     running.append(broken)
-    folder = tmp_path / "b" / "build" / "checkpoints" / "autosparse" / "imagenet"
+    folder = tmp_path / "b" / "build" / "checkpoints" / "autosparse-imagenet"
     deadline = time.monotonic() + 120
     while not list(folder.glob("*.ckpt")):
         assert broken.poll() is None, broken.communicate()[0][:4000]
@@ -116,14 +117,14 @@ def test_two_processes_equal_one_that_accumulates_their_batches(
 ):
     """Parameters after training: world 2 against one process with the same two micro-batches per update."""
     saved = {}
-    real = imagenet.loop.train
+    real = loop.train
 
     def kept(*args, **kwargs):
         found = real(*args, **kwargs)
         saved.update({n: p.detach().clone() for n, p in found.model.named_parameters()})
         return found
 
-    monkeypatch.setattr(imagenet.loop, "train", kept)
+    monkeypatch.setattr(loop, "train", kept)
     monkeypatch.setattr(imagenet.paths, "CHECKPOINTS", tmp_path / "alone" / "checkpoints")
     said = {"epochs": 1, "accumulate": 2}
     assert imagenet.main(arguments(images, tmp_path / "alone" / "out", **said)) == 0
@@ -133,13 +134,14 @@ def test_two_processes_equal_one_that_accumulates_their_batches(
     script.write_text(
         "import sys, torch\n"
         "from leandnn.autosparse import imagenet\n"
-        "real = imagenet.loop.train\n"
+        "from leandnn.train import distributed, loop\n"
+        "real = loop.train\n"
         "def kept(*a, **k):\n"
         "    found = real(*a, **k)\n"
-        "    if imagenet.loop.distributed.rank() == 0:\n"
+        "    if distributed.rank() == 0:\n"
         f"        torch.save(dict(found.model.named_parameters()), {str(tmp_path / 'two.pt')!r})\n"
         "    return found\n"
-        "imagenet.loop.train = kept\n"
+        "loop.train = kept\n"
         "sys.exit(imagenet.main(sys.argv[1:]))\n"
     )
     process = subprocess.Popen(
@@ -169,12 +171,18 @@ def test_one_process_needs_no_torchrun_and_goes_on_where_it_was(
     assert imagenet.main(arguments(images, out, epochs=1)) == 0
     document = json.loads((out / "metrics.json").read_text())
     assert document["arm"] == "small_mobilenet-autosparse"
-    assert document["budget"] == {"epochs": 1, "train_examples": 64, "test_examples": 24}
+    assert document["budget"] == {
+        "epochs": 1, "train_examples": 64, "test_examples": 24, "batch": 16, "accumulate": 1, "lr": 0.05,
+        "size": 32, "amp": "none", "target": None,
+    }  # fmt: skip
+    assert document["inputs"] == {"processes": "1"}
     assert {"test_accuracy", "test_top5_accuracy", "unreadable_images", "train_macs"} <= set(
         document["metrics"]
     )
     assert imagenet.main(arguments(images, out, epochs=1)) == 0
     assert "holds a finished run" in capsys.readouterr().out
+    assert imagenet.main(arguments(images, out, epochs=1, lr=0.1)) == 1
+    assert "holds a run of lr 0.05, expected 0.1: --out names another folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -180,7 +181,7 @@ def run(arguments: argparse.Namespace, world: World) -> Path:
     name = f"{arguments.net}-{arguments.arm}"
     make = functools.partial(_make, arguments.net, arguments.arm, reading=reading, world=world)
     comparison = dataclasses.replace(COMPARISON, arms={name: make})
-    behaviour = digests.Reader().of((*digests.TRAINED, f"{__name__}:_make")).digest
+    behaviour = digests.Reader().of((*digests.TRAINED, "leandnn.autosparse.imagenet:_make")).digest
     this = Run(
         comparison.study,
         name,
@@ -196,6 +197,7 @@ def run(arguments: argparse.Namespace, world: World) -> Path:
     must_be_writable(out, this.state.parent)
     first = world.rank == 0
     if (out / "metrics.json").exists():
+        _must_be_of(out, budget)
         if first:
             print(f"{paths.relative(out)} holds a finished run; delete it to train it again")
         return out
@@ -212,6 +214,17 @@ def run(arguments: argparse.Namespace, world: World) -> Path:
         this.state.unlink(missing_ok=True)
     distributed.wait_for_all()
     return out
+
+
+def _must_be_of(out: Path, budget: ImageNetBudget) -> None:
+    """LeandnnError where a folder holds the run of another budget."""
+    found = json.loads((out / "metrics.json").read_text())["budget"]
+    for name, value in dataclasses.asdict(budget).items():
+        if found.get(name) != value:
+            raise LeandnnError(
+                f"{paths.relative(out)} holds a run of {name} {found.get(name)}, expected {value}: --out names "
+                "another folder"
+            )
 
 
 def budget_of(arguments: argparse.Namespace, train: int, test: int) -> ImageNetBudget:

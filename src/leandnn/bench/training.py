@@ -17,7 +17,7 @@ def rows(quick: bool) -> list[Row]:
 
     LeandnnError where nothing was trained here, or the file is damaged.
     """
-    path = pipeline.COSTS
+    path = pipeline.costs_file()
     try:
         costs = benchfile.read(path)
         return [

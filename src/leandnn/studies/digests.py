@@ -257,6 +257,7 @@ def features_budget(profile: params.Profile) -> dict[str, Any]:
         raise LeandnnError(
             f"the profile {profile.name} has no budget for features.cifar10, expected its epochs"
         )
-    sizes = dict(zip(("train_examples", "test_examples"), profile.examples["cifar10"], strict=True))
-    budget = params.parse(params.Budget, sizes | said, f"{profile.name}.studies.features.cifar10")
+    budget = params.parse(
+        params.Budget, profile.examples["cifar10"] | said, f"{profile.name}.studies.features.cifar10"
+    )
     return dataclasses.asdict(budget)

@@ -23,9 +23,10 @@ from leandnn.studies.locks import locked
 from leandnn.studies.pool import Job, run_jobs
 from leandnn.studies.runs import Run
 
-COSTS = (
-    paths.BUILD / "costs.json"
-)  # what runs took on this machine; `leandnn bench training` makes evidence of it
+
+def costs_file() -> Path:
+    """What runs took on this machine; `leandnn bench training` makes evidence of it."""
+    return paths.BUILD / "costs.json"
 
 
 def train(
@@ -50,7 +51,8 @@ def train(
             for run in runs:
                 run.state.unlink(missing_ok=True)
                 run.done.unlink(missing_ok=True)
-        kept = {} if fresh else _kept(out, runs)
+                shutil.rmtree(out / run.name, ignore_errors=True)
+        kept = _kept(out, runs)
         open_runs = [run for run in runs if run.name not in kept]
         pending = [run for run in open_runs if run.result() is None]
         if len(pending) < len(runs):
@@ -120,10 +122,10 @@ def _write_costs(costs: Mapping[str, Mapping[str, Any]]) -> None:
         return
     with locked("costs", "the file of costs is being written"):
         try:
-            known = json.loads(COSTS.read_text())
+            known = json.loads(costs_file().read_text())
         except (OSError, ValueError):
             known = {}
-        write_json(COSTS, {**(known if isinstance(known, dict) else {}), **costs})
+        write_json(costs_file(), {**(known if isinstance(known, dict) else {}), **costs})
 
 
 def _forget_old(runs: Sequence[Run]) -> None:

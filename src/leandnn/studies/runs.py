@@ -56,6 +56,9 @@ class Run:
         """Twelve hex digits of all of it: a checkpoint or a result serves only a run of equal key."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
     def to_json(self) -> str:
         """As one line."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
