@@ -42,7 +42,7 @@ def test_smoke_runs_laptops_studies_for_one_epoch_on_a_sliver():
     assert of_pipeline(smoke) == of_pipeline(laptop)
     for study in of_pipeline(smoke):
         comparison = registry.find(study)
-        (small, seeds), whole = smoke.budget(comparison), laptop.budget(comparison)
+        (small, seeds), whole = comparison.budgeted(smoke), comparison.budgeted(laptop)
         assert small == Budget(1, *smoke.examples[comparison.data[0]].values())
         assert small.train_examples < whole[0].train_examples
         assert seeds == (0, 1)
@@ -52,27 +52,27 @@ def test_smoke_runs_laptops_studies_for_one_epoch_on_a_sliver():
 def test_a_budget_is_epochs_or_what_differs_from_the_rest():
     laptop = params.load("laptop")
     vision, generative = registry.find("bf16-vision"), registry.find("bf16-generative")
-    assert laptop.budget(vision) == (Budget(5, 50000, 10000), (0, 1, 2))
-    assert laptop.budget(generative) == (Budget(2, 40000, 5000), (0, 1, 2))
-    assert laptop.budget(vision, {"epochs": 9, "seeds": [7]}) == (Budget(9, 50000, 10000), (7,))
+    assert vision.budgeted(laptop) == (Budget(5, 50000, 10000), (0, 1, 2))
+    assert generative.budgeted(laptop) == (Budget(2, 40000, 5000), (0, 1, 2))
+    assert vision.budgeted(laptop, {"epochs": 9, "seeds": [7]}) == (Budget(9, 50000, 10000), (7,))
 
 
 def test_a_study_without_a_budget_has_one_if_all_of_it_is_said():
     laptop, alexnet = params.load("laptop"), registry.find("bf16-alexnet")
-    assert laptop.budget(alexnet) is None
-    assert laptop.budget(alexnet, {"epochs": 2}) == (Budget(2, 50000, 10000), (0, 1, 2))
+    assert alexnet.budgeted(laptop) is None
+    assert alexnet.budgeted(laptop, {"epochs": 2}) == (Budget(2, 50000, 10000), (0, 1, 2))
     with pytest.raises(
         LeandnnError, match=r"^laptop\.studies\.bf16\.alexnet\.epochs is missing, expected an"
     ):
-        laptop.budget(alexnet, {"train_examples": 100})
+        alexnet.budgeted(laptop, {"train_examples": 100})
 
 
 def test_distillation_has_terms_of_its_own_that_others_refuse():
     desk = params.load("desk")
-    budget, seeds = desk.budget(registry.find("rbgp-distillation"))
+    budget, seeds = registry.find("rbgp-distillation").budgeted(desk)
     assert (budget.temperature, budget.weight, seeds) == (4.0, 0.9, (0, 1))
     with pytest.raises(LeandnnError, match=r"^desk\.studies\.bf16\.vision\.temperature is unknown, expected"):
-        desk.budget(registry.find("bf16-vision"), {"temperature": 2})
+        registry.find("bf16-vision").budgeted(desk, {"temperature": 2})
 
 
 def test_every_comparison_has_a_budget_and_every_budget_one():
@@ -81,7 +81,7 @@ def test_every_comparison_has_a_budget_and_every_budget_one():
     known = {comparison.study: comparison for comparison in registry.matching(["all"])}
     assert said == set(known)
     for profile in profiles:
-        assert all(profile.budget(known[study]) for study in of_pipeline(profile))
+        assert all(known[study].budgeted(profile) for study in of_pipeline(profile))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_bad_key_is_one_sentence_with_its_path(tmp_path: Path, old: str, new: 
 def test_a_bad_budget_is_named_when_it_is_asked_for(tmp_path: Path, new: str, words: str):
     profile = load(tmp_path, TEXT.replace("vision: 5 ", f"vision: {new} "))
     with pytest.raises(LeandnnError) as caught:
-        profile.budget(registry.find("bf16-vision"))
+        registry.find("bf16-vision").budgeted(profile)
     assert str(caught.value).startswith(words)
 
 

@@ -202,7 +202,7 @@ def test_a_tag_in_a_yaml_file_is_refused_and_not_run(
 def test_commands_and_dvc_itself_stop_at_a_tag(leandnn: Run, repository: Path, mark: Path):
     line = f"evil: {TAGS[0].format(mark=mark)}\n"
     whole = {name: (repository / name).read_text() for name in ("params.yaml", "claims.yaml", "dvc.yaml")}
-    commands = {"params.yaml": ("train", "bf16", "vision"), "claims.yaml": ("claims",)}
+    commands = {"params.yaml": ("train", "bf16-vision"), "claims.yaml": ("claims",)}
     for name, command in commands.items():
         (repository / name).write_text(line + whole[name])
         answer = leandnn(*command)

@@ -356,7 +356,7 @@ from leandnn.paths import ROOT
 from leandnn.studies import digests, registry
 
 comparison = registry.find("bf16-vision")
-budget, seeds = params.load().budget(comparison)
+budget, seeds = comparison.budgeted(params.load())
 write_json(ROOT / "digests" / "bf16-vision.json", {
     "study": comparison.study, "threads": 1, "budget": dataclasses.asdict(budget), "seeds": list(seeds),
     "arms": digests.of(comparison),
@@ -561,7 +561,7 @@ def test_a_full_disk_leaves_the_old_folder_of_runs(disk: Disk, moved: Path):
 
     def write(number: int) -> None:
         row = {"epoch": 1.0, "number": number}
-        results = {run: {"metrics": {"number": number}, "history": [row] * 300} for run in made}
+        results = [(run, {"metrics": {"number": number}, "history": [row] * 300}) for run in made]
         studies_pipeline._write_folder(disk.folder / "vision", {}, results)
 
     filled(disk, write)
@@ -605,17 +605,17 @@ def test_a_full_disk_leaves_the_old_summary(disk: Disk, moved: Path):
     def write(number: int) -> None:
         summary.write(root)
 
-    (report / "demo.ipynb").write_text("{}")
+    (report / "demo.ipynb").write_text('{"cells": []}')
     write(0)
     old = contents(root / "reports")
-    (report / "demo.ipynb").write_text("{1}")
+    (report / "demo.ipynb").write_text('{"cells": [], "new": 1}')
     disk.fill()
     no_space(lambda: write(1))
     assert contents(root / "reports") == old
     assert not leftovers(root)
     disk.free()
     write(1)
-    assert contents(root / "reports")["notebooks/demo.ipynb"] == b"{1}"
+    assert contents(root / "reports")["notebooks/demo.ipynb"] == b'{"cells": [], "new": 1}'
 
 
 # --- folders that may not be written ---------------------------------------------------------------------
@@ -801,7 +801,7 @@ def jump(done, total, text):
     offset = -86400.0 if 2 * done >= total else 0.0
 
 comparison = registry.find("bf16-vision")
-made = runs.of(comparison, *params.load().budget(comparison), threads=1, device="cpu",
+made = runs.of(comparison, *comparison.budgeted(params.load()), threads=1, device="cpu",
                behaviours=digests.of(comparison), inputs=runs.inputs(comparison))
 for run in made:
     worker.work(run, jump)

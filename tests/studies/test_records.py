@@ -66,7 +66,7 @@ def test_each_profile_and_machine_is_a_scale_of_its_own(repository: Path):
 
 
 def test_records_of_a_committed_plan_decide_and_others_do_not(repository: Path):
-    (repository / "studies").mkdir()
+    (repository / "studies").mkdir(exist_ok=True)
     (repository / "studies" / "bf16.yaml").write_text("a plan\n")
     digest = hashlib.sha256(b"a plan\n").hexdigest()
     for plan, word in ((digest, "reproduced"), ("0" * 64, "exploratory"), (None, "exploratory")):
