@@ -23,7 +23,7 @@ version = release = leandnn.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "docstrings", "mathml"]
 exclude_patterns = ["_ext", "generated"]  # what other pages include is no page
 
-myst_heading_anchors = 3  # as on GitHub: RESULTS.md#<claim>
+myst_heading_anchors = 3  # as on GitHub: bf16.md#<claim>
 myst_enable_extensions = ["attrs_inline", "colon_fence", "dollarmath", "deflist"]
 nb_execution_mode = "off"  # the pipeline has run them; the site shows exactly what it committed
 nb_merge_streams = True

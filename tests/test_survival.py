@@ -756,6 +756,15 @@ def test_a_torn_rwlock_ends_repro_with_the_command_that_mends_it(bare: Path, tor
     assert run(bare, "dvc", "status", "-q").returncode == 0
 
 
+def test_repro_gives_no_advice_on_staging_and_pushing(bare: Path):
+    strip_pipeline(bare)
+    assert "Use `dvc push`" in must(bare, "dvc", "repro", "--force")
+    (bare / "build/notebooks/demo.ipynb").unlink()
+    said = must(bare, "tools/repro")
+    assert "Running stage" in said or "Checking out" in said or "strip" in said
+    assert "dvc push" not in said and "git add" not in said and "autostage" not in said
+
+
 @pytest.mark.parametrize("cut", [0, 3, 18, 20])
 def test_a_torn_dvc_lock_ends_repro_with_the_command_that_mends_it(bare: Path, cut: int):
     strip_pipeline(bare)

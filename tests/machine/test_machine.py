@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,6 +115,21 @@ def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(
     failures = [i for i, line in enumerate(lines) if line.startswith("[FAIL]")]
     assert len(failures) >= 3
     assert all(lines[i + 1].strip().startswith("mend it with: ") for i in failures)
+
+
+def test_outside_of_a_clone_doctor_and_claims_say_what_they_need(tmp_path: Path):
+    environment = {**os.environ, "LEANDNN_ROOT": str(tmp_path)}
+    said = {}
+    for command in ("doctor", "claims"):
+        call = [sys.executable, "-m", "leandnn", command]
+        said[command] = subprocess.run(
+            call, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+    assert said["doctor"].returncode == 0, said["doctor"].stdout
+    assert "run this inside of one, or set LEANDNN_ROOT" in said["doctor"].stdout
+    assert "DVC" not in said["doctor"].stdout
+    assert said["claims"].returncode == 1
+    assert said["claims"].stderr.count("\n") == 1 and "expected a clone" in said["claims"].stderr
 
 
 def test_the_command_line_answers_without_loading_torch():

@@ -40,3 +40,13 @@ def test_where_the_others_go_on_they_are_done_and_every_failure_is_said(capsys: 
     said = capsys.readouterr().err
     assert said.count("the other runs go on") == 3
     assert "third has 3, expected 4" in said
+
+
+def test_where_no_terminal_is_a_run_prints_a_line_an_epoch(capsys: pytest.CaptureFixture[str]):
+    steps = (
+        "from leandnn.studies.pool import report; [report(i, 1000, f'epoch {i // 500}') for i in range(1000)]"
+    )
+    run_jobs([job("bf16-vision/fp32-s0", steps)], 1, 1)
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [f"bf16-vision/fp32-s0 epoch {epoch}" for epoch in (0, 1)]
+    assert said.err == ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def run(
     - quick: fewer repeats, ends within 40 seconds.
     - file: JSON to write; reference: write reference/<machine>/bench-<name>.json as well.
 
-    Returns {"machine": card, "rows": [...]}, see benchfile.Row for a row's keys, and "rounds" where there are any.
+    Returns {"date": day, "machine": card, "rows": [...]}, see benchfile.Row for a row's keys, and "rounds" where there
+    are any.
     Raises LeandnnError for an unknown name.
     """
     known = benches()
@@ -52,6 +54,7 @@ def run(
     result: dict[str, Any] = {"machine": probe.card(), "rows": rows}
     if hasattr(module, "rounds"):
         result["rounds"] = module.rounds(quick)
+    result["date"] = date.today().isoformat()
     print(timing.table(rows))
     print(module.summary(rows))
     if asked := targets.of(module.__name__, name):

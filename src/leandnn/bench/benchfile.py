@@ -34,11 +34,15 @@ class Row(TypedDict):
 
 @dataclass(frozen=True)
 class BenchFile:
-    """A bench's rows, the card of the machine that measured them, and the rounds of its claims' arms, in seconds."""
+    """A bench's rows, the card of the machine that measured them, and the rounds of its claims' arms, in seconds.
+
+    - date: the day on which it ended, "2026-11-21".
+    """
 
     machine: dict[str, Any]
     rows: Sequence[Row]
     rounds: dict[str, list[float]] = field(default_factory=dict)
+    date: str = ""
 
     def of(self, **case: object) -> list[Row]:
         """The rows whose case has these values."""
@@ -69,8 +73,8 @@ class BenchFile:
 
     @property
     def where(self) -> str:
-        """The machine in a few words, see machine_in_words."""
-        return machine_in_words(self.machine)
+        """The machine in a few words, see machine_in_words, and the day."""
+        return ", ".join(filter(None, (machine_in_words(self.machine), self.date)))
 
 
 def ratio(part: float | None, whole: float | None) -> float | None:
@@ -99,7 +103,7 @@ def parse(content: Any) -> BenchFile:
             raise KeyError(f"a row has no {', '.join(missing)}")
         if not (isinstance(row["case"], dict) and row["rate"] > 0 and row["median_s"] > 0):
             raise ValueError(f"the row of {row['impl']} has no case, or no positive time and rate")
-    return BenchFile(content["machine"], content["rows"], content.get("rounds", {}))
+    return BenchFile(content["machine"], content["rows"], content.get("rounds", {}), content.get("date", ""))
 
 
 def read(path: Path) -> Any:

@@ -13,7 +13,7 @@ NOT_MEASURED = "not measured"
 WORDS = (
     REPRODUCED, BETTER, PARTLY, UNDECIDED, NOT_REPRODUCED, EXPLORATORY, NOT_TESTED, NOT_MEASURED,
 )  # fmt: skip
-"""Only the first five are verdicts."""
+VERDICTS = WORDS[:5]
 
 
 def quantity(value: float, unit: str, signed: bool = True, digits: int = 3) -> str:

@@ -227,14 +227,26 @@ CHECKS: dict[str, tuple[Callable[[], Finding], str]] = {
 }
 
 
+OF_A_CLONE = ("DVC", "rwlock", "dvc.lock", "store", "cache", "Jupyter kernel", "data")
+
+
+def _no_clone() -> Finding:
+    left_out = f"the pipeline's {len(OF_A_CLONE)} checks are left out"
+    said = f"there is none around {Path.cwd()}: the package works, and {left_out}"
+    return Finding("clone", True, f"{said}; run this inside of one, or set LEANDNN_ROOT to its path")
+
+
 def findings(names: Sequence[str] = ()) -> list[Finding]:
-    """What these checks find, or all; a check that itself breaks is a failure with its reason.
+    """What these checks find, or all that have something to look at; one that itself breaks is a failure.
 
     LeandnnError for a name that is none of CHECKS.
     """
     if unknown := [name for name in names if name not in CHECKS]:
         raise LeandnnError(f"there is no check {unknown[0]!r}, expected some of {', '.join(CHECKS)}")
     found = []
+    if not names and not paths.PARAMS.is_file():
+        found.append(_no_clone())
+        names = [name for name in CHECKS if name not in OF_A_CLONE]
     for name in names or CHECKS:
         check, mend = CHECKS[name]
         try:

@@ -91,7 +91,7 @@ def fetch(name: str, *, raw: Path = paths.RAW, prepared: Path = paths.PREPARED, 
             continue
         say(f"preparing {name} from {relative(archive)}")
         batches = len(dataset.train_members) + len(dataset.test_members)
-        with tqdm(total=batches, desc=f"reading {archive.name}", unit="batch", disable=quiet) as bar:
+        with tqdm(total=batches, desc=f"reading {archive.name}", unit="batch", disable=quiet or None) as bar:
             tensors = read(archive, dataset, bar.update)
         write_prepared(target, dataset, tensors)
         say(f"wrote {relative(target)} ({target.stat().st_size} bytes)")
@@ -155,7 +155,7 @@ def _download(dataset: Dataset, target: Path, quiet: bool, say: Callable[[str], 
     with (
         _open(url) as response,
         replacing(target) as stream,
-        tqdm(total=dataset.size, desc=target.name, unit="B", unit_scale=True, disable=quiet) as bar,
+        tqdm(total=dataset.size, desc=target.name, unit="B", unit_scale=True, disable=quiet or None) as bar,
     ):
         begun = time.monotonic()
         while True:

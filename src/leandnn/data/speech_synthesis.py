@@ -185,7 +185,7 @@ def synthesise(scripts: Sequence[Script], *, quiet: bool = True) -> Iterator[Byt
     LeandnnError as `speaking`.
     """
     with speaking() as voice:
-        for lines in tqdm(scripts, desc="speaking", unit="utterance", disable=quiet):
+        for lines in tqdm(scripts, desc="speaking", unit="utterance", disable=quiet or None):
             sound = noisy(voice.say(lines), lines, voice.rate)
             yield log_mel(torch.from_numpy(sound), voice.rate).numpy()
 

@@ -19,11 +19,18 @@ class Page:
 
     - notebook: its name in notebooks/, by which pages are ordered. tables: by name, in their order on the page.
     - landing: the figure that shows what became of its main claim; "" for none.
+    - missed: why targets of its benches are missed, and where its numbers hold, as Markdown.
     """
 
     notebook: str
     tables: Mapping[str, Table[Any]] = field(default_factory=dict)
     landing: str = ""
+    missed: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its file in reports/; a paper's is its key in claims.yaml."""
+        return self.notebook.partition("_")[2]
 
 
 def pages() -> list[Page]:

@@ -7,9 +7,11 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leandnn.files import replacing, write_json
+from leandnn.files import replacing, write_json, write_text
+from leandnn.report import drawn
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 # Colour-blind safe (Okabe and Ito); one colour per arm in every figure of the companion.
@@ -52,11 +54,20 @@ def heading(figure: Figure, note: str) -> None:
         figure.suptitle(words, x=0.01, ha="left", fontsize=9, fontweight="bold")
 
 
-def save(figure: Figure, name: str, caption: str, out_dir: Path | str, **facts: Any) -> None:
-    """Write `<name>.svg`, `<name>.png` and `<name>.json` (caption and facts, for the gallery) to `out_dir`.
+def save(
+    figure: Figure,
+    name: str,
+    caption: str,
+    out_dir: Path | str,
+    *,
+    data: pd.DataFrame | None = None,
+    **facts: Any,
+) -> None:
+    """Write `<name>.svg`, `.png`, `.csv` and `.json` (caption and facts, for the paper's page) to `out_dir`.
 
     - name: says what the figure shows, `<paper>-<what>`.
     - caption: full sentences with n, spread and seeds.
+    - data: the numbers behind it; if None, those that it draws (drawn.numbers). Without any there is no CSV.
     - facts: plain data kept beside the caption.
 
     Equal figures give equal bytes (no dates, fixed ids).
@@ -67,6 +78,12 @@ def save(figure: Figure, name: str, caption: str, out_dir: Path | str, **facts: 
         figure.savefig(content, format=kind, metadata=metadata)
         with replacing(folder / f"{name}.{kind}") as stream:
             stream.write(content.getvalue() if kind == "svg" else in_few_colours(content.getvalue()))
+    table = drawn.numbers(figure) if data is None else data
+    (folder / f"{name}.csv").unlink(missing_ok=True)
+    if len(table):
+        write_text(
+            folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        )
     write_json(folder / f"{name}.json", {"name": name, "caption": caption, **facts})
 
 

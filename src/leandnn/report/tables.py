@@ -1,6 +1,6 @@
 """Markdown tables from reference/: a table is a list of columns, and where its rows come from.
 
-A table of times stands for one machine, with a line below it that says which, and how it was measured. In all of them
+A table of times stands for one machine, with a line above it that says which and when, and how. In all of them
 `× peer` is the peer's time over ours, so that below 1 the peer is faster; "–" was not measured, and a column of which
 nothing was measured is left out.
 """
@@ -83,19 +83,19 @@ def zeros(case: Mapping[str, Any]) -> str:
 
 
 def provenance(bench: BenchFile, about: str) -> str:
-    """A line below a table: what it holds, how it was measured and where; rows measured once are no times."""
+    """A line above a table: where and when it was measured, what it holds and how; rows measured once are no times."""
     card = bench.machine
     peak = f", FMA peak {rate(card['fma_peak_gflops'])} Gflop/s a core" if card.get("fma_peak_gflops") else ""
     copy = f", copies {card['copy_gbytes']:.0f} GB/s" if card.get("copy_gbytes") else ""
     n = min((row["n"] for row in bench.rows if row["n"] > 1), default=1)
-    return f"{about} Medians, n ≥ {n}. {bench.where}{peak}{copy}."
+    return f"**{bench.where}{peak}{copy}.** {about} Medians, n ≥ {n}."
 
 
 @dataclass(frozen=True)
 class Table(Generic[R]):
     """What is shown of one kind of file in reference/<machine>/.
 
-    - name: of the block in README.md. title: its heading. files: in reference/<machine>/.
+    - name: by which it is found. title: its heading. files: in reference/<machine>/.
     - text: the Markdown of one machine's file; raises ValueError, KeyError or TypeError for one it cannot use.
     - made_by: the command that measures. read: a file's JSON → what `text` takes.
     """

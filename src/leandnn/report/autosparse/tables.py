@@ -36,10 +36,10 @@ def autosparse(bench: BenchFile) -> str:
     nets = frames.exported(bench).groupby(["net", "batch"], sort=False)
     about = "FP32, one thread; exported nets have 80 % zeros and folded norms, and their bytes count indices."
     return "\n\n".join((
+        provenance(bench, about),
         tables.targets(TARGETS["autosparse"], bench),
         tables.table(STEPS, steps, "training step"),
         tables.table(EXPORTS, [own.set_index("as") for _, own in nets], "exported net"),
-        provenance(bench, about),
     ))  # fmt: skip
 
 

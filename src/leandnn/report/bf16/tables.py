@@ -25,7 +25,7 @@ def train_step(bench: BenchFile) -> str:
         ("examples/s", lambda row: f"{math.floor(row['rate']):,}"),
     ]
     table, asked = tables.table(columns, bench.rows), tables.targets(TARGETS["train-step"], bench)
-    return f"{table}\n\n{provenance(bench, 'One thread.')}\n\n{asked}"
+    return f"{provenance(bench, 'One thread.')}\n\n{table}\n\n{asked}"
 
 
 def _made_by(impl: str) -> str:

@@ -52,7 +52,7 @@ def met(bench: BenchFile) -> str:
     if not _forms(bench):
         raise ValueError("it has no product")
     about = f"{len(_forms(bench))} hierarchical patterns, FP32, one thread."
-    return f"{tables.targets(TARGETS['hbsnn'], bench)}\n\n{provenance(bench, about)}"
+    return f"{provenance(bench, about)}\n\n{tables.targets(TARGETS['hbsnn'], bench)}"
 
 
 def products(bench: BenchFile) -> str:
@@ -74,7 +74,7 @@ def products(bench: BenchFile) -> str:
     table = tables.table(columns, _without_patterns(bench, "product"), "product")
     pruning = tables.table(PRUNING, bench.of(what="prune"), "pruning")
     about = "FP32, one thread; operations of the non-zeros, of `torch.mm`, too."
-    return f"{table}\n\n{pruning}\n\n{provenance(bench, about)}"
+    return f"{provenance(bench, about)}\n\n{table}\n\n{pruning}"
 
 
 def layers(bench: BenchFile) -> str:
@@ -94,7 +94,7 @@ def layers(bench: BenchFile) -> str:
     ]
     table = tables.table(columns, _without_patterns(bench, "layer"), "layer")
     about = "One thread, FP32; every cell in the faster of two layouts, contiguous and channels last; our kernels."
-    return f"{table}\n\n{provenance(bench, about)}"
+    return f"{provenance(bench, about)}\n\n{table}"
 
 
 TABLES = tables.named(

@@ -46,12 +46,13 @@ def layers(bench: BenchFile) -> str:
     missed = [f"{asked} ({measured})" for asked, _, measured, verdict in cells if "missed" in verdict]
     words = f"Of {reached + len(missed)} targets {reached} are reached"
     words += f"; missed: {'; '.join(missed)}." if missed else "."
-    return f"{table}\n\n{provenance(_timed(bench), about)}\n\n{words}"
+    return f"{provenance(_timed(bench), about)}\n\n{table}\n\n{words}"
 
 
 def _timed(bench: BenchFile) -> BenchFile:
     """Without sizes and memory, which are not times, and whole plans, which take long."""
-    return BenchFile(bench.machine, [row for row in bench.rows if row["case"]["what"] in ("layer", "decode")])
+    kept = [row for row in bench.rows if row["case"]["what"] in ("layer", "decode")]
+    return BenchFile(bench.machine, kept, date=bench.date)
 
 
 def met(bench: BenchFile) -> str:
@@ -59,7 +60,7 @@ def met(bench: BenchFile) -> str:
     if not any(target.measured(bench) for target in TARGETS["huffman"]):
         raise ValueError("it has nothing that a target asks for")
     about = "Ratios of medians of one run in which all implementations of a case take turns."
-    return f"{tables.targets(TARGETS['huffman'], bench)}\n\n{provenance(_timed(bench), about)}"
+    return f"{provenance(_timed(bench), about)}\n\n{tables.targets(TARGETS['huffman'], bench)}"
 
 
 TABLES = tables.named(

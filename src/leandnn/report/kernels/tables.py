@@ -66,7 +66,7 @@ def panels(bench: BenchFile) -> str:
     ]
     about = "RBGP4, FP32, one thread; Gflop/s count the non-zeros' operations; own CSR is unstructured."
     table = tables.table(columns, forward(bench), "forward product of rbgp4 in fp32")
-    return f"{table}\n\n{provenance(bench, about)}"
+    return f"{provenance(bench, about)}\n\n{table}"
 
 
 def panels_further(bench: BenchFile) -> str:
@@ -89,7 +89,7 @@ def panels_further(bench: BenchFile) -> str:
     call = next((row for row in bench.rows if row["unit"] == "call"), None)
     if call:
         texts.append(f"**A call's overhead** (4×4 by one column): {call['median_s'] * 1e6:.1f} µs.")
-    return "\n\n".join([*texts, provenance(bench, "The implementations of a case take turns.")])
+    return "\n\n".join([provenance(bench, "The implementations of a case take turns."), *texts])
 
 
 def _threads(bench: BenchFile) -> str:
@@ -167,7 +167,7 @@ def rounding(bench: BenchFile) -> str:
             keys += [key] if key not in keys else []
     table = tables.table(columns, keys, "row of leandnn")
     about = "Into a tensor that is there, unless it says new."
-    return f"{table}\n\n{provenance(bench, about)}\n\n{tables.targets(TARGETS['rounding'], bench)}"
+    return f"{provenance(bench, about)}\n\n{table}\n\n{tables.targets(TARGETS['rounding'], bench)}"
 
 
 def sparse_step(bench: BenchFile) -> str:
@@ -185,7 +185,7 @@ def sparse_step(bench: BenchFile) -> str:
         ("speed to dense FP32", speed),
     ]
     table, asked = tables.table(columns, bench.rows), tables.targets(TARGETS["sparse-step"], bench)
-    return f"{table}\n\n{provenance(bench, 'One thread.')}\n\n{asked}"
+    return f"{provenance(bench, 'One thread.')}\n\n{table}\n\n{asked}"
 
 
 TABLES = tables.named(

@@ -52,7 +52,7 @@ def nets(bench: BenchFile) -> str:
         "FP32, one thread, 32×32 images; first convolution and classifier are dense; sparse layers by our kernels; "
         "norms folded in the sparse nets and oneDNN's. Memory: beyond the libraries, dense in torch → RBGP4."
     )
-    return f"{table}\n\n{provenance(bench, about)}\n\n{tables.targets(TARGETS['rbgp'], bench)}"
+    return f"{provenance(bench, about)}\n\n{table}\n\n{tables.targets(TARGETS['rbgp'], bench)}"
 
 
 def layers(bench: BenchFile) -> str:
@@ -79,7 +79,7 @@ def layers(bench: BenchFile) -> str:
         "One thread, FP32, batch 16. The implementations of a layer take turns, in an order that changes from one "
         "round to the next."
     )
-    return f"{table}\n\n{provenance(bench, about)}"
+    return f"{provenance(bench, about)}\n\n{table}"
 
 
 def memory(bench: BenchFile) -> str:
@@ -101,7 +101,8 @@ def memory(bench: BenchFile) -> str:
     about = (
         "MiB of numbers and indices, and resident at most during a pass beyond the libraries; a process each."
     )
-    return f"{tables.table(columns, found.values(), 'memory')}\n\nVGG19. {about} {bench.where}."
+    table = tables.table(columns, found.values(), "memory")
+    return f"**{bench.where}.** VGG19. {about}\n\n{table}"
 
 
 TABLES = tables.named(

@@ -77,7 +77,6 @@ def _assemble(root: Path, source: Path) -> None:
     shutil.copytree(root / "reports", source)
     skipped = shutil.ignore_patterns("__pycache__", "_build")
     shutil.copytree(root / "docs", source, ignore=skipped, dirs_exist_ok=True)
-    write_text(source / "generated" / "claims-table.md", landing.claims_table(results))
     write_text(source / "generated" / "figures.md", landing.figures(results, drawn))
 
 

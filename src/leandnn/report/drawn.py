@@ -1,0 +1,78 @@
+"""The numbers that a figure draws, read back from it: what its CSV holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DENSE = 200
+COLUMNS = ("panel", "x axis", "y axis", "drawn as", "label", "x", "y")
+
+
+def numbers(figure: Figure) -> pd.DataFrame:
+    """A row for every point, end of a bar and pixel that is drawn in data coordinates, in the order of drawing.
+
+    Columns: panel (its title), the axes' labels, what the number is drawn as, the label in the legend, x and y. A bar
+    gives its end, a pixel its place; value, a further column, is the bar's length and the pixel's number. Where an axis
+    has names instead of numbers, x or y is the name. Of a line of more than DENSE points every so many-th is given.
+    Areas (bands) and help lines that span an axis are left out.
+    """
+    import pandas as pd
+
+    rows = [row for number, ax in enumerate(figure.axes, 1) for row in _of_panel(ax, number)]
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "value"])
+    return table.drop(columns="value") if table.value.isna().all() else table
+
+
+def _of_panel(ax: Axes, number: int) -> Iterator[tuple[Any, ...]]:
+    titles = (ax.get_title(where).replace("\n", ", ") for where in ("left", "center", "right"))
+    panel = next(filter(None, titles), str(number))
+    head = (panel, *(label().replace("\n", " ") for label in (ax.get_xlabel, ax.get_ylabel)))
+    names = [_names(ax, which) for which in "xy"]
+
+    def row(kind: str, label: object, x: Any, y: Any, value: float = np.nan) -> tuple[Any, ...]:
+        said = "" if str(label).startswith("_") else str(label)
+        x, y = (known.get(round(float(at), 3), at) for known, at in zip(names, (x, y), strict=True))
+        return *head, kind, said, x, y, value
+
+    for line in ax.lines:
+        if line.get_transform() == ax.transData:  # others, such as axvline, span an axis
+            xs, ys = (np.asarray(v, float) for v in line.get_data(orig=False))
+            every = slice(None, None, -(-len(xs) // DENSE) or 1)
+            yield from (
+                row("line", line.get_label(), x, y) for x, y in zip(xs[every], ys[every], strict=True)
+            )
+    for bars in ax.containers:
+        for bar in getattr(bars, "patches", ()):
+            x, y, width, height = bar.get_x(), bar.get_y(), bar.get_width(), bar.get_height()
+            upright = getattr(bars, "orientation", "vertical") == "vertical"
+            at = (x + width / 2, y + height) if upright else (x + width, y + height / 2)
+            yield row("bar", bars.get_label(), *at, height if upright else width)
+    for marks in ax.collections:
+        if marks.get_offset_transform() == ax.transData and not marks.get_paths()[1:]:
+            yield from (
+                row("mark", marks.get_label(), x, y) for x, y in np.asarray(marks.get_offsets(), float)
+            )
+    for image in ax.images:
+        values: np.ndarray[Any, Any] = np.ma.filled(np.ma.asarray(image.get_array(), float), np.nan)
+        if values.ndim == 2:
+            yield from (row("pixel", "", x, y, value) for (y, x), value in np.ndenumerate(values))
+
+
+def _names(ax: Axes, which: str) -> dict[float, str]:
+    """Place → name, of an axis whose ticks are named one by one."""
+    from matplotlib.ticker import FixedLocator
+
+    axis = getattr(ax, f"{which}axis")
+    if not isinstance(axis.get_major_locator(), FixedLocator):
+        return {}
+    places, texts = axis.get_ticklocs(), (text.get_text() for text in axis.get_ticklabels())
+    named = zip(places, texts, strict=False)
+    return {round(float(at), 3): text.replace("\n", " ") for at, text in named if text}
