@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DENSE = 200
+PIXELS = 1024  # of an image; a larger one is its own best table, and its rows would be most of reports/
 COLUMNS = ("panel", "x axis", "y axis", "drawn as", "label", "x", "y")
 
 
@@ -22,7 +23,7 @@ def numbers(figure: Figure) -> pd.DataFrame:
     Columns: panel (its title), the axes' labels, what the number is drawn as, the label in the legend, x and y. A bar
     gives its end, a pixel its place; value, a further column, is the bar's length and the pixel's number. Where an axis
     has names instead of numbers, x or y is the name. Of a line of more than DENSE points every so many-th is given.
-    Areas (bands) and help lines that span an axis are left out.
+    Areas (bands), help lines that span an axis, and images of more than PIXELS pixels are left out.
     """
     import pandas as pd
 
@@ -62,7 +63,7 @@ def _of_panel(ax: Axes, number: int) -> Iterator[tuple[Any, ...]]:
             )
     for image in ax.images:
         values: np.ndarray[Any, Any] = np.ma.filled(np.ma.asarray(image.get_array(), float), np.nan)
-        if values.ndim == 2:
+        if values.ndim == 2 and values.size <= PIXELS:
             yield from (row("pixel", "", x, y, value) for (y, x), value in np.ndenumerate(values))
 
 

@@ -21,7 +21,7 @@ from leandnn.files import must_be_replaceable, swap, write_json, write_text
 from leandnn.report import costs, pages, papers, scoreboard
 from leandnn.report.papers import Drawn
 
-LIMIT_MIB = 8  # all of reports/ is in git
+LIMIT_MIB = 10  # all of reports/ is in git
 
 
 def write(root: Path = paths.ROOT) -> Path:
