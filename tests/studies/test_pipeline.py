@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from leandnn.errors import LeandnnError
-from leandnn.studies import pipeline, records, runs, worker
+from leandnn.studies import pipeline, runs, worker
 
 WORK = """
 import json, sys
@@ -180,30 +180,3 @@ def test_a_folder_that_holds_anything_else_is_never_replaced(root: Path):
     ):
         train(root, of("0"))
     assert thesis.read_text() == "years of work"
-
-
-def record(run: runs.Run, seconds: float = 1.0) -> dict[str, object]:
-    rest = dict.fromkeys(("settings", "metrics", "best", "history", "parameters", "steps", "failure"))
-    return {
-        "profile": "desk", "paper": "bf16", "comparison": "vision", "arm": run.arm, "seed": run.seed, **run.facts,
-        **rest, "weights_sha256": "0", "seconds": seconds, "peak_mib": 1, "versions": {}, "commit": "abc",
-    }  # fmt: skip
-
-
-def test_records_are_only_ever_added(tmp_path: Path):
-    path = tmp_path / "bf16-vision.json"
-    first, second = of("0")
-    for content in (record(first), record(second), record(first, 2.0)):
-        records.append(path, "bf16-vision", {"name": "box"}, content)
-    document, problems = records.read(path)
-    assert problems == []
-    assert [(records.name(one), one["seconds"]) for one in document["runs"]] == [
-        ("desk/fp32-s0", 1.0),
-        ("desk/bf16-s0", 1.0),
-        ("desk/fp32-s0", 2.0),
-    ]
-    path.write_text(path.read_text().replace('"seconds": 2.0', '"seconds": 3.0'))
-    before = path.read_text()
-    with pytest.raises(LeandnnError, match=r"desk/fp32-s0 is refused, its SHA-256 .*restore or delete"):
-        records.append(path, "bf16-vision", {"name": "box"}, record(second))
-    assert path.read_text() == before
