@@ -48,11 +48,17 @@ def test_updates_are_timed_and_images_read_where_there_are_any(
         (("--updates", "0"), "0 updates of 8 images in 1 parts"),
         (("--devices", "3"), "2 updates of 8 images in 3 parts"),
         (("--arm", "str"), "STR's settings for small_mobilenet are not known"),
+        (("--device", "cuda"), "device is 'cuda', but torch finds 0 GPUs here, expected one of them, or cpu"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(
-    tmp_path: Path, more: tuple[str, ...], match: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    more: tuple[str, ...],
+    match: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert price.main(said(tmp_path, *more)) == 1
     error = capsys.readouterr().err
     assert match in error

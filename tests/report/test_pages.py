@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -30,8 +32,8 @@ def test_the_figures_of_the_landing_page_were_drawn():
     assert {page.landing for page in pages.pages() if page.landing} <= drawn
 
 
-def test_costs_holds_every_table_and_no_file_is_refused():
-    published = (paths.ROOT / "reports" / "COSTS.md").read_text()
+def test_pages_hold_every_table_and_no_file_is_refused():
+    published = "\n".join(path.read_text() for path in (paths.ROOT / "reports").glob("*.md"))
     for name, table in TABLES.items():
         text = table.markdown(paths.ROOT)
         assert "is refused" not in text, name
@@ -66,8 +68,22 @@ def test_two_machines_have_a_table_each_and_a_third_is_named(tmp_path: Path):
 
 def test_a_block_of_the_readme_that_no_table_fills_is_named(tmp_path: Path):
     (tmp_path / "README.md").write_text("<!-- generated: nonsense -->\n<!-- end: nonsense -->\n")
-    with pytest.raises(LeandnnError, match="block 'nonsense', expected claims or one of autosparse"):
+    with pytest.raises(LeandnnError, match="block 'nonsense', expected one of commands, prices, scoreboard"):
         readme.filled([], tmp_path)
+    (tmp_path / "README.md").write_text("BF16 gains <!-- bf16-nonsense -->1<!-- / -->.\n")
+    with pytest.raises(LeandnnError, match="number of 'bf16-nonsense', expected the name of a claim"):
+        readme.filled([], tmp_path)
+
+
+def test_a_table_says_machine_and_day_in_its_head(tmp_path: Path):
+    case = {"net": "VGG19", "batch": 32, "sparsity": 75.0, "pattern": "rbgp4"}
+    write(tmp_path, "sparse-step", [row(case, impl, 1.0) for impl in ("leandnn", "torch.dense")], "a")
+    path = tmp_path / "reference" / "a" / "bench-sparse-step.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "date": "2026-11-21"}))
+    head = TABLES["sparse-step"].markdown(tmp_path).splitlines()[0]
+    assert head.startswith(f"**{CARD['cpu']}") and "2026-11-21" in head
+    for name, table in TABLES.items():
+        assert re.match(r"\*\*.*, 20\d\d-\d\d-\d\d", table.markdown(paths.ROOT)), name
 
 
 def test_captions_that_are_damaged_or_miss_a_file_are_refused(tmp_path: Path):
