@@ -10,7 +10,7 @@ import pytest
 from leandnn import paths
 from leandnn.claims import verdicts
 from leandnn.claims.verdicts import Result
-from leandnn.report import readme, scoreboard
+from leandnn.report import readme, scoreboard, summary
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -106,7 +106,7 @@ def test_every_published_figure_stands_on_a_page_with_its_numbers():
         assert figure.with_suffix(".svg").exists()
         assert (f"figures/{figure.stem}.csv" in own) == figure.with_suffix(".csv").exists()
     size = sum(p.stat().st_size for p in (ROOT / "reports").rglob("*") if p.is_file())
-    assert size <= 8 << 20
+    assert size <= summary.LIMIT_MIB << 20
 
 
 def test_executed_notebooks_name_no_path_of_this_machine():

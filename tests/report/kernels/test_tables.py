@@ -53,7 +53,7 @@ def test_a_ratio_is_above_one_where_ours_is_faster(tmp_path: Path):
 def test_further_products_by_threads_paths_and_patterns(tmp_path: Path):
     write(tmp_path, "panels", panel_rows())
     text = shown(tmp_path, "panels-further")
-    threads, narrow, patterns, *_ = text.split("\n\n**")
+    _, threads, narrow, patterns, *_ = text.split("\n\n**")
     found = cells(threads, "64 × 128 × 256")
     assert (found["two threads"], found["two over one"], found["× `torch.mm` on two"]) == (
         "167",
