@@ -78,7 +78,7 @@ def test_two_forced_runs_are_equal_to_the_byte(moved_root: Path, monkeypatch: py
         target = moved_root / "build" / "reports" / "demo"
         notebooks.execute(source, target, timeout=60)
         contents.append({p.name: p.read_bytes() for p in sorted(target.iterdir())})
-    assert list(contents[0]) == ["demo.ipynb", "demo.json", "demo.png", "demo.svg"]
+    assert list(contents[0]) == ["demo.csv", "demo.ipynb", "demo.json", "demo.png", "demo.svg"]
     assert contents[0] == contents[1]
     executed = contents[0]["demo.ipynb"].decode()
     assert str(moved_root) not in executed

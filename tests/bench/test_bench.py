@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import importlib
 import json
@@ -46,7 +47,8 @@ def test_results_are_written_with_the_machine_card(tmp_path: Path, monkeypatch: 
     target = tmp_path / "bench.json"
     bench.run("train-step", file=target)
     written = json.loads(target.read_text())
-    assert set(written) == {"machine", "rows"}
+    assert set(written) == {"date", "machine", "rows"}
+    assert datetime.date.fromisoformat(written["date"])
     assert {"name", "cpu", "cores", "isa", "versions"} <= set(written["machine"])
     assert written["rows"] == [dict(r) for r in rows]
 
