@@ -1,6 +1,7 @@
 # Thin: each target sets everything up on a fresh machine and does its job, from any directory.
 #   make repro   set up, restore, fetch data, run the pipeline, print the claims
-#   make test    set up and run everything CI runs
+#   make check   set up, lint, types and unit tests; `make test` adds the notebooks and the pipeline at smoke scale,
+#                `make test-slow` has kills, sanitizers, browser and site (CI runs these two), `make nightly` the rest
 #   make reference MINUTES=600   set up and run the desk studies that are missing, as far as time allows
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,7 +11,7 @@ export PATH := $(ROOT)/.venv/bin:$(PATH)
 export LEANDNN_ROOT := $(ROOT)
 MAKEFLAGS += --no-print-directory
 
-.PHONY: setup repro test torture sanitize fuzz smoke lab bench reference site clean
+.PHONY: setup repro check test test-slow nightly sanitize fuzz smoke lab bench reference site clean
 
 setup:
 	@cd "$(ROOT)" && tools/setup && leandnn doctor
@@ -18,13 +19,11 @@ setup:
 repro:
 	@cd "$(ROOT)" && tools/setup && tools/repro
 
-test:
-	@cd "$(ROOT)" && tools/setup && tools/test
+check test nightly:
+	@cd "$(ROOT)" && tools/setup && tools/test $@
 
-# Every command killed 100 times at random moments (LEANDNN_KILLS), and the other tests of survival.
-torture:
-	@cd "$(ROOT)" && tools/setup && mkdir -p build && \
-	  LEANDNN_KILLS="$${LEANDNN_KILLS:-100}" pytest -v tests/test_survival.py tests/test_security.py 2>&1 | tee build/torture.log
+test-slow:
+	@cd "$(ROOT)" && tools/setup && tools/test slow
 
 # The kernel tests under AddressSanitizer and UBSan.
 sanitize:

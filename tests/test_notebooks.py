@@ -38,7 +38,7 @@ def test_a_notebook_in_git_is_stripped_small_and_has_named_cells(path: Path):
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
     assert notebooks.to_text(notebooks.strip(nbformat.reads(text, as_version=4))) == text, (
-        "run leandnn notebook strip"
+        "run: leandnn write"
     )
     assert len(notebook.cells) <= 25
     ids = [cell.id for cell in notebook.cells]

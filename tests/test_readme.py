@@ -37,12 +37,12 @@ def test_readme_is_short():
 
 
 def test_generated_blocks_are_up_to_date(found: list[Result]):
-    assert readme.filled(found, ROOT) == README, "run: leandnn claims --write"
+    assert readme.filled(found, ROOT) == README, "run: leandnn write"
 
 
 def test_published_results_hold_todays_claims_table(found: list[Result]):
     table = scoreboard.table(found, scoreboard.letters(found), "")
-    assert table in (ROOT / "reports" / "README.md").read_text(), "run: dvc repro"
+    assert table in (ROOT / "reports" / "README.md").read_text(), "run: leandnn write"
 
 
 def test_findings_say_what_is_wrong_and_no_number_that_no_claim_has(found: list[Result]):

@@ -1,6 +1,6 @@
 """Nothing is lost: kills at random moments, full disks, read-only folders, odd clocks, damaged stores.
 
-LEANDNN_KILLS says how often each command is killed (2 by default, 100 in `make torture`), LEANDNN_SEED which
+LEANDNN_KILLS says how often each command is killed (2 by default, 100 in `make nightly`), LEANDNN_SEED which
 moments are drawn. Every kill count is printed.
 """
 

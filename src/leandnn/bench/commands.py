@@ -1,7 +1,7 @@
-"""What the two commands cost a newcomer: `make repro` and `make test` in a fresh clone, and a second repro.
+"""What `make repro` and the lanes of tests cost a newcomer in a fresh clone, and a second repro.
 
-The clone starts with empty pip and npm caches, so downloads are counted. Measured once each (they take
-minutes); `dvc repro` with nothing to do is repeated.
+The clone starts with empty pip and npm caches, so downloads are counted in the first. Measured once each (they
+take minutes); `dvc repro` with nothing to do is repeated.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from leandnn.errors import LeandnnError
 from leandnn.machine import card
 
 MIB = 1 << 20
+AFTER = "after `make repro`"
+COMMANDS = {"repro": "a fresh clone", "check": AFTER, "test": AFTER, "test-slow": AFTER}
+"""What `make` is asked, and what it starts from."""
 
 
 def _resident(process: psutil.Process) -> int:
@@ -80,9 +83,9 @@ def rows(quick: bool) -> list[Row]:
         subprocess.run(["git", "clone", "--quiet", str(paths.ROOT), str(clone)], check=True)
         environment |= {"PIP_CACHE_DIR": str(caches / "pip"), "npm_config_cache": str(caches / "npm")}
         found = []
-        for command, state in (("make repro", "a fresh clone"), ("make test", "after `make repro`")):
-            seconds, peak = _measure(command.split(), clone, environment)
-            found.append(_row(command, state, [seconds], _disk_mib(clone), peak))
+        for lane, state in COMMANDS.items():
+            seconds, peak = _measure(["make", lane], clone, environment)
+            found.append(_row(f"make {lane}", state, [seconds], _disk_mib(clone), peak))
         return [*found, nothing_to_do(clone, 20)]
 
 

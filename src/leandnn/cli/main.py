@@ -59,7 +59,6 @@ def _parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("claims", help="the papers' claims and what was measured of them")
     add.add_argument("--json", action="store_true", help="print them as JSON")
-    add.add_argument("--write", action="store_true", help="fill the generated blocks of README.md")
     add.set_defaults(run=_claims)
 
     add = commands.add_parser("site", help="build the site: claims, gallery, notebooks, API, as static HTML")
@@ -68,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("summary", help="write reports/: results, gallery, figures, executed notebooks")
     add.set_defaults(run=_summary)
+
+    add = commands.add_parser(
+        "write", help="make all that is generated anew: notebooks/, reports/, README.md"
+    )
+    add.set_defaults(run=_write)
     return parser
 
 
@@ -142,10 +146,6 @@ def _claims(arguments: argparse.Namespace) -> int:
     results = verdicts.compute(paths.ROOT, found)
     for problem in found.problems:
         print(f"leandnn: warning: {problem}", file=sys.stderr)
-    if arguments.write:
-        from leandnn.report import readme
-
-        readme.write(results)
     if arguments.json:
         print(json.dumps(verdicts.as_json(results), indent=2, allow_nan=False))
     else:
@@ -158,6 +158,12 @@ def _summary(arguments: argparse.Namespace) -> int:
 
     summary.write()
     return 0
+
+
+def _write(arguments: argparse.Namespace) -> int:
+    from leandnn.cli import write
+
+    return write.main()
 
 
 def _site(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What is generated in README.md: filled by `leandnn claims --write`, compared by a test.
+"""What is generated in README.md: filled by `leandnn write`, compared by a test.
 
 Three blocks (`<!-- generated: NAME -->` … `<!-- end: NAME -->`), and the numbers inside of sentences:
 `<!-- CLAIM -->` … `<!-- / -->` holds effect, interval, n and place of a claim's strongest evidence.
