@@ -17,6 +17,8 @@ import pytest
 from leandnn.cli import main, studies
 from leandnn.report import notebooks
 
+pytestmark = pytest.mark.slow
+
 SENTENCE = "leandnn: stopped; run the same command again to go on from here"
 
 
@@ -60,7 +62,6 @@ def test_who_began_afresh_is_told_not_to_do_so_again(
     assert capsys.readouterr().err == sentence
 
 
-@pytest.mark.slow
 def test_training_stops_without_a_half_written_folder(repository: Path):
     arguments = ["train", "bf16-vision", "--profile", "smoke", "--set", "epochs=50"]
     interrupt(repository, arguments, lambda: bool(list((repository / "build").rglob("*.ckpt"))))
@@ -68,7 +69,6 @@ def test_training_stops_without_a_half_written_folder(repository: Path):
     assert list((repository / "build" / "checkpoints").rglob("*.ckpt")), "what was trained is kept"
 
 
-@pytest.mark.slow
 def test_a_report_stops_with_its_kernel_and_leaves_no_output(repository: Path):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(
         "import pathlib, time; pathlib.Path('../started').touch(); time.sleep(60)"
@@ -80,7 +80,6 @@ def test_a_report_stops_with_its_kernel_and_leaves_no_output(repository: Path):
     assert not target.exists()
 
 
-@pytest.mark.slow
 def test_a_bench_stops_without_a_file(repository: Path):
     target = repository / "bench.json"
     start = time.monotonic()

@@ -16,6 +16,8 @@ import psutil
 import pytest
 from playwright.sync_api import Page
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("browser", ROOT / "tests" / "browser.py")
 assert SPEC is not None and SPEC.loader is not None
@@ -107,7 +109,6 @@ def wait_for_kernel(page: Page) -> None:
     raise AssertionError("the notebook got no kernel within 30 seconds")
 
 
-@pytest.mark.slow
 def test_the_tour_runs_in_jupyterlab_and_shows_its_figure(browser, address: str, laboratory: Path):
     before = (ROOT / "notebooks" / "00_tour.ipynb").read_bytes()
     cells = json.loads(before)["cells"]

@@ -400,6 +400,7 @@ def secrets(text: str) -> list[str]:
     return [name for name, pattern in SECRETS.items() if re.search(pattern, text)]
 
 
+@pytest.mark.slow
 def test_no_tracked_file_holds_a_secret():
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, check=False)
     if listed.returncode != 0:

@@ -57,6 +57,7 @@ def test_the_sparsity_is_the_one_asked_for_and_the_net_learns(name: str):
     assert result.metrics["test_accuracy"] > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("kill_at", [11, 64])
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, name: str, kill_at: int):

@@ -94,6 +94,7 @@ def test_left_free_decay_on_s_is_what_brings_sparsity():
     assert final(0.2) > final(0.0) + 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"target": 0.8}, {"per": "channel", "threshold": "step", "penalty": 1e-3}]
 )

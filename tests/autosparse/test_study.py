@@ -23,6 +23,7 @@ def run(arm: str, **changes: object) -> dict[str, float]:
     return train(made.task, made.settings, made.hooks).metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", [*study.METHODS, "dst-annealed", "backward-half"])
 def test_an_arm_meets_the_sparsity_asked_for_with_dense_ends(arm: str):
     metrics = run(arm)

@@ -93,6 +93,7 @@ def test_a_second_call_trains_nothing_and_more_seeds_only_theirs(leandnn: Run, r
     assert {p: p.read_bytes() for p in before} == before
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_anything_but_runs_is_never_replaced(leandnn: Run, repository: Path):
     thesis = repository / "mine" / "thesis.txt"
     thesis.parent.mkdir()
@@ -162,6 +163,7 @@ def test_a_killed_worker_loses_no_finished_run(leandnn: Run, repository: Path):
     assert len(digests(repository)) == 4
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_same_comparison_is_refused_with_the_pid(leandnn: Run, repository: Path):
     lock = repository / "build" / "locks" / "train-bf16-vision.lock"
     lock.parent.mkdir(parents=True)
@@ -190,6 +192,7 @@ def test_a_damaged_result_and_a_damaged_checkpoint_are_named_and_the_rerun_works
     assert digests(repository) == good
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -290,6 +293,7 @@ def test_a_file_of_digests_says_all_of_a_study(tmp_path: Path):
             studies._of_file(path)
 
 
+@pytest.mark.slow
 def test_a_damaged_prepared_file_stops_training_with_the_mending_command(leandnn: Run, repository: Path):
     path = repository / "data" / "prepared" / "cifar10.safetensors"
     content = bytearray(path.read_bytes())

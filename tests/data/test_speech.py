@@ -303,6 +303,7 @@ with speaking() as voice:
 """
 
 
+@pytest.mark.slow
 @needs_espeak
 def test_voices_speak_from_an_installation_in_a_folder_with_an_umlaut(tmp_path: Path):
     home = tmp_path / "mit Ümlaut"

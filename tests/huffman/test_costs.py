@@ -115,6 +115,7 @@ def printed(program: str) -> list[list[int]]:
     return [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @counted
 @pytest.mark.skipif(dispatch.supported() == ("reference",), reason="NOT CHECKED without compiled kernels")
 def test_a_linear_layer_needs_the_workspace_that_it_states_and_never_its_dense_weight():

@@ -110,6 +110,7 @@ def test_every_phase_has_its_own_schedule(finished):
             assert own == sorted(own, reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [1, 4, 5, 7, 8, 9, 10])
 def test_a_killed_run_goes_on_with_the_same_bits(finished, tmp_path: Path, kill: int):
     path = tmp_path / "run.ckpt"

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from tests.kernels.test_panels_triton import needs_triton, passes
 
+pytestmark = pytest.mark.slow
+
 
 @needs_triton
-@pytest.mark.slow
 def test_results_in_the_interpreter():
     passes("triton_huffman_cases.py", TRITON_INTERPRET="1")
 
 
 @needs_triton
-@pytest.mark.slow
 def test_the_decoder_compiles_for_hopper(tmp_path: Path):
     passes("triton_huffman_compiles.py", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
 

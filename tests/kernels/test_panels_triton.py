@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 needs_triton = pytest.mark.skipif(
     (sys.platform, platform.machine()) != ("linux", "x86_64"),
     reason="pyproject asks for Triton on Linux x86-64 alone",
@@ -29,13 +31,11 @@ def passes(name: str, **environment: str) -> None:
 
 
 @needs_triton
-@pytest.mark.slow
 def test_results_in_the_interpreter():
     passes("triton_cases.py", TRITON_INTERPRET="1")
 
 
 @needs_triton
-@pytest.mark.slow
 def test_kernels_compile_for_hopper(tmp_path: Path):
     passes("triton_compiles.py", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
 

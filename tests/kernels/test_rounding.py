@@ -372,6 +372,7 @@ def test_bad_arguments_are_refused_with_both_values(arguments, words):
         round_to(call.pop("x"), call.pop("fmt"), **call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choice", ["fastest", "avx512" if "avx512" not in dispatch.supported() else "avx1024"]
 )

@@ -7,11 +7,12 @@ import torch
 
 from leandnn.kernels import dispatch, round_to
 
+pytestmark = pytest.mark.slow
+
 CHUNK = 1 << 23  # one exponent: each chunk is all numbers, or all but one of it NaN
 NAN = 0x7FC00000
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fmt", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)], ids=["bf16", "fp16"]
 )

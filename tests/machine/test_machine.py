@@ -30,6 +30,7 @@ def test_configure_sets_threads_and_makes_random_numbers_repeat():
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 def test_torchvision_can_be_imported_whether_or_not_its_operators_load():
     code = (
         "from leandnn.machine.libraries import torchvision_operators as mend; print(mend()); "
@@ -84,6 +85,7 @@ def test_two_cpus_are_two_machines(
     assert machine.name() == expected
 
 
+@pytest.mark.slow
 def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(
     monkeypatch: pytest.MonkeyPatch, capsys
 ):
@@ -117,6 +119,7 @@ def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(
     assert all(lines[i + 1].strip().startswith("mend it with: ") for i in failures)
 
 
+@pytest.mark.slow
 def test_outside_of_a_clone_doctor_and_claims_say_what_they_need(tmp_path: Path):
     environment = {**os.environ, "LEANDNN_ROOT": str(tmp_path)}
     said = {}

@@ -11,6 +11,8 @@ import pytest
 
 from leandnn.studies import records
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = {
     "threads": 1, "seeds": [0, 1],
@@ -24,7 +26,6 @@ def small(repository: Path) -> Path:
     return repository
 
 
-@pytest.mark.slow
 def test_a_study_runs_once_and_whole_pairs_first(leandnn: Run, small: Path):
     first = leandnn("studies", "run", "bf16-vision", "--minutes", "5", "--workers", "1")
     assert first.returncode == 0, first.stderr
@@ -49,7 +50,6 @@ def test_a_study_runs_once_and_whole_pairs_first(leandnn: Run, small: Path):
     ]
 
 
-@pytest.mark.slow
 def test_without_time_nothing_is_started_and_the_rest_is_named(leandnn: Run, small: Path):
     # Longer than the time that is left: the worker is stopped, and says so by what is missing.
     answer = leandnn("studies", "run", "bf16", "--minutes", "0.01")
@@ -58,7 +58,6 @@ def test_without_time_nothing_is_started_and_the_rest_is_named(leandnn: Run, sma
     assert not list((small / "reference").glob("*/bf16-vision.json"))
 
 
-@pytest.mark.slow
 def test_parameters_travel_and_the_package_needs_few_libraries(leandnn: Run, small: Path):
     (small / "params.json").write_text(leandnn("params").stdout)
     (small / "params.yaml").unlink()

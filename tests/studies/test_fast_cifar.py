@@ -134,6 +134,7 @@ class Killed(Exception):
     """Stands for a kill: the loop is left at once."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amp", ["none", "bf16"])
 @pytest.mark.parametrize("kill_at", [1, 4, 11, 12, 13, 15])
 def test_a_run_left_at_any_update_resumes_to_the_same_bits(tmp_path: Path, kill_at: int, amp: str):

@@ -18,6 +18,8 @@ from tests.studies.mutants import Mutant
 from leandnn import paths
 from leandnn.studies import digests, registry
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = sorted({m.arm for m in (*mutants.MUTANTS, *mutants.VALUES, *mutants.NEUTRAL)})
 
 

@@ -14,6 +14,8 @@ import pytest
 
 from leandnn import paths
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 LOOP = "src/leandnn/train/loop.py"
 SCHEDULES = "src/leandnn/train/schedules.py"
@@ -82,7 +84,6 @@ def undone(clone: Path) -> None:
     git(clone, "checkout", "--quiet", "--", "src", "studies")
 
 
-@pytest.mark.slow
 def test_a_comment_needs_no_proof(clone: Path):
     edit(clone, LOOP, "import dataclasses\n", "import dataclasses  # words\n")
     answer = leandnn(clone, "prove")
@@ -92,7 +93,6 @@ def test_a_comment_needs_no_proof(clone: Path):
     )
 
 
-@pytest.mark.slow
 def test_a_renamed_local_is_proved_in_miniature(clone: Path):
     edit(clone, LOOP, "share", "part_done")
     answer = leandnn(clone, "prove")
@@ -103,7 +103,6 @@ def test_a_renamed_local_is_proved_in_miniature(clone: Path):
     assert leandnn(clone, "prove").stdout.startswith("nothing to prove")
 
 
-@pytest.mark.slow
 def test_a_moved_function_is_proved_in_miniature(clone: Path):
     text = (clone / SCHEDULES).read_text()
     (clone / SCHEDULES).unlink()
@@ -117,7 +116,6 @@ def test_a_moved_function_is_proved_in_miniature(clone: Path):
     )
 
 
-@pytest.mark.slow
 def test_a_changed_constant_is_different_even_where_bits_agree(clone: Path):
     edit(clone, SCHEDULES, "progress < warmup", "progress < warmup and progress < 2")
     answer = leandnn(clone, "prove")
@@ -129,7 +127,6 @@ def test_a_changed_constant_is_different_even_where_bits_agree(clone: Path):
     )
 
 
-@pytest.mark.slow
 def test_another_result_is_different_in_a_whole_run(clone: Path):
     edit(clone, SCHEDULES, "max(warmup, 0.2)", "max(warmup, 0.3)")
     answer = leandnn(clone, "prove", "--replay")
@@ -138,7 +135,6 @@ def test_another_result_is_different_in_a_whole_run(clone: Path):
     )
 
 
-@pytest.mark.slow
 def test_without_git_or_a_commit_a_proof_is_refused(clone: Path, tmp_path: Path):
     edit(clone, LOOP, "share", "part_done")
     answer = leandnn(clone, "prove", "--base", "0123456")

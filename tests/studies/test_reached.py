@@ -12,6 +12,8 @@ import pytest
 from leandnn import params, paths
 from leandnn.studies import digests, registry
 
+pytestmark = pytest.mark.slow
+
 STUDIES = [
     f"{paper}-{name}"
     for paper, own in params.load("laptop").studies.items()
@@ -36,7 +38,6 @@ def places(function: str) -> set[str]:
     return {f"{module}:{'.'.join(parts[:end])}" for end in range(1, len(parts) + 1)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_what_an_arm_calls_is_in_its_digest(study: str, tmp_path: Path):
     comparison = registry.find(study)

@@ -68,6 +68,7 @@ def task(
 # --- learning --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [small_gnmt, small_transformer])
 def test_a_net_learns_to_translate_what_it_has_not_seen(build: Callable[[], nn.Module]):
     result = train(task(build), SETTINGS)

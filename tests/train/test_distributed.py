@@ -21,6 +21,8 @@ from leandnn.errors import LeandnnError
 from leandnn.train import loop
 from leandnn.train.distributed import World, group
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -76,7 +78,6 @@ def result(out: Path) -> dict[str, object]:
     return {key: document[key] for key in ("metrics", "weights_sha256", "steps")}
 
 
-@pytest.mark.slow
 def test_a_killed_rank_is_started_again_and_the_run_ends_as_an_unbroken_one(
     tmp_path: Path, running: list[subprocess.Popen[str]]
 ):
@@ -111,7 +112,6 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_as_an_unbroken_one(
     assert document["metrics"]["unreadable_images"] == 1, "once, though both processes met it"
 
 
-@pytest.mark.slow
 def test_two_processes_equal_one_that_accumulates_their_batches(
     tmp_path: Path, images: Path, running: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ):

@@ -17,6 +17,7 @@ def trial(arm: str, images: cifar.Pair) -> Trial:
     return vision.COMPARISONS["vision"].arms[arm](Budget(1, 256, 20), Scale(0), images)
 
 
+@pytest.mark.slow
 def test_the_bench_refuses_to_measure_an_unrounded_step(monkeypatch: pytest.MonkeyPatch):
     images = cifar.synthetic("train", 256), cifar.synthetic("test", 20)
     monkeypatch.setattr(train_step, "trial", lambda name, arm: trial(arm, images))

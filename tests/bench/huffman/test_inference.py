@@ -142,6 +142,7 @@ def test_the_dense_net_has_the_coded_weights(net: full_alexnet.AlexNet, models):
     torch.testing.assert_close(layer_rows.decoded(models["lanes"])(x), net(x))
 
 
+@pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own(models):
     try:
         process.reset_peak()
@@ -186,6 +187,7 @@ def test_the_surface_keeps_its_limits_of_latency(monkeypatch: pytest.MonkeyPatch
     assert found == {2500: ([1, 1], 0.5), 10000: ([2, 2], pytest.approx(2 / 3))}
 
 
+@pytest.mark.slow
 def test_a_quick_run_has_everything(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inference, "SHRINK", SHRINK)
     monkeypatch.setattr(inference, "QUICK_REPEATS", 2)

@@ -70,6 +70,7 @@ def test_the_bench_refuses_to_measure_wrong_gradients(monkeypatch: pytest.Monkey
         sparse_step._check(patterns, 4)
 
 
+@pytest.mark.slow
 def test_quick_rows_have_every_implementation():
     rows = sparse_step.rows(quick=True)
     assert [r["impl"] for r in rows] == [

@@ -119,6 +119,7 @@ def test_rounds_have_every_arm_of_the_speed_claims(small_nets: None):
     assert all(t > 0 for times in found.values() for t in times)
 
 
+@pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own():
     sparse = memory.measure("rbgp4", 1, 87.5)
     # An eighth of the 20.02 million weights between first convolution and classifier, FP32, and a little more.
@@ -126,6 +127,7 @@ def test_memory_is_measured_in_a_process_of_its_own():
     assert 12 < sparse["peak_mib"] < 40, "less than the dense weights"
 
 
+@pytest.mark.slow
 def test_a_failure_to_measure_memory_is_told():
     with pytest.raises(LeandnnError, match="the memory of nonsense cannot be measured: .*nonsense"):
         memory.measure("nonsense", 1, 87.5)
