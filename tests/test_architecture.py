@@ -23,6 +23,7 @@ LEVELS = [
     {"train"},
     {"tasks"},
     {"studies"},
+    {"dense"},
     {"blocksparse"},
     {"claims", *WINGS},
     {"bench"},

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from leandnn.bench import timing, train_loop
+from leandnn.dense import recipe as fast_cifar
 from leandnn.errors import LeandnnError
-from leandnn.studies import fast_cifar
 from leandnn.studies.comparison import Trial
 from leandnn.train.hooks import Lookahead
 

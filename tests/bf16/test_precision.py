@@ -11,8 +11,8 @@ import pytest
 
 from leandnn.bf16.precision import PRECISIONS, in_precision
 from leandnn.data import cifar
+from leandnn.dense import recipe as fast_cifar
 from leandnn.errors import LeandnnError
-from leandnn.studies import fast_cifar
 from leandnn.studies.comparison import Scale, Trial
 from leandnn.train.loop import train
 from leandnn.train.task import Result

@@ -13,7 +13,7 @@ from leandnn.studies.comparison import Comparison
 
 
 def test_every_wing_with_a_study_is_found():
-    assert registry.wings() == ("autosparse", "bf16", "blocksparse", "hbsnn", "huffman", "rbgp")
+    assert registry.wings() == ("autosparse", "bf16", "blocksparse", "dense", "hbsnn", "huffman", "rbgp")
 
 
 @pytest.mark.parametrize("comparison", registry.matching(["all"]), ids=lambda comparison: comparison.study)

@@ -18,9 +18,9 @@ from leandnn.bench.benchfile import Row
 from leandnn.bench.timing import interleave, row
 from leandnn.bf16.precision import in_precision
 from leandnn.data import cifar
+from leandnn.dense import recipe as fast_cifar
 from leandnn.errors import LeandnnError
 from leandnn.machine import determinism
-from leandnn.studies import fast_cifar
 from leandnn.studies.comparison import Scale, Trial
 from leandnn.train import checkpoint, loop, schedules
 from leandnn.train.hooks import Lookahead

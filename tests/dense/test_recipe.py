@@ -19,9 +19,9 @@ from torch import nn
 
 from leandnn.blocksparse import prune
 from leandnn.data import cifar
+from leandnn.dense import recipe as fast_cifar
 from leandnn.errors import LeandnnError
 from leandnn.models.fast_cifar import he_start
-from leandnn.studies import fast_cifar
 from leandnn.studies.comparison import Scale, Trial
 from leandnn.train.hooks import Freeze, Lookahead
 from leandnn.train.loop import train
@@ -156,7 +156,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {folder!r})
-import test_fast_cifar as this
+import test_recipe as this
 def progress(done, total, text):
     print(done, flush=True)
 found = this.run(this.trial(), checkpoint_path=Path({path!r}), checkpoint_every_s=-1.0, progress=progress)

@@ -1,0 +1,1 @@
+"""Dense nets near convergence, beside which sparse and low-precision ones are judged."""
