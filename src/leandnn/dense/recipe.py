@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from leandnn.data import cifar
 from leandnn.data.image_batches import Augmentation, Batches
 from leandnn.errors import LeandnnError
+from leandnn.models import macs
 from leandnn.models.fast_cifar import FastCifar, Widths, whitening
 from leandnn.studies.comparison import Scale, Trial
 from leandnn.tasks.classification import Classification
@@ -147,3 +149,9 @@ def trial(
     if chosen.lookahead:
         own.append(Lookahead(chosen.lookahead, chosen.lookahead_decay))
     return Trial(task, settings, (*own, *hooks))
+
+
+def petaflop(chosen: Recipe, steps: int) -> float:
+    """The products of `steps` updates, forward and backward, two FLOPs a multiply-add, in 10¹⁵."""
+    layers = macs.count(FastCifar(torch.zeros(24, 3, 2, 2), chosen.widths), (3, 32, 32))
+    return 2 * macs.training_macs(layers, steps * chosen.batch) / 1e15

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from leandnn.bench.benchfile import BenchFile, Row, machine_in_words, parse
+from leandnn.bench.benchfile import BenchFile, Row, by_machine, machine_in_words, parse
 from leandnn.report import tables
 from leandnn.report.tables import Column, Table
 
@@ -31,12 +32,16 @@ TRAINING: list[Column[Arm]] = [
 ]
 
 
-PRICES: list[Column[Arm]] = [
-    ("runs of", lambda arm: arm[0]),
-    ("n", lambda arm: str(len(arm[1]))),
-    ("all, one thread", lambda arm: _minutes(sum(run["seconds"] for run in arm[1]))),
-    ("peak memory", lambda arm: f"{max(run['peak_mib'] for run in arm[1]):,} MiB"),
+Paper = tuple[str, str, list[dict[str, Any]]]  # its machine's number, its name, and what each run cost
+PRICES: list[Column[Paper]] = [
+    ("runs of", lambda paper: paper[1]),
+    ("on", lambda paper: paper[0]),
+    ("n", lambda paper: str(len(paper[2]))),
+    ("all, one thread", lambda paper: _minutes(sum(run["seconds"] for run in paper[2]))),
+    ("peak memory", lambda paper: f"{max(run['peak_mib'] for run in paper[2]):,} MiB"),
 ]
+FILES = ["bench-training.json", "cost.json"]
+MADE_BY = "leandnn bench training --reference"
 
 
 def _minutes(seconds: float) -> str:
@@ -46,7 +51,7 @@ def _minutes(seconds: float) -> str:
 
 
 def commands(bench: BenchFile) -> str:
-    """Minutes, disk and memory of `make repro` and `make test`."""
+    """Minutes, disk and memory of `make repro` and of the lanes of tests."""
     return f"**{bench.where}.**\n\n{tables.table(COMMANDS, bench.rows)}"
 
 
@@ -59,38 +64,44 @@ def _runs(content: Any) -> dict[str, Any]:
     return {"machine": bench.machine, "date": bench.date, "runs": runs}
 
 
-def training(content: dict[str, Any]) -> str:
-    """Median time and peak memory of one training run, by comparison and arm."""
-    return _priced(content, lambda title: title.rpartition("-s")[0], TRAINING)
-
-
-def prices(content: dict[str, Any]) -> str:
-    """The same by paper, and what all of its runs take together."""
-    return _priced(content, lambda title: title.partition("/")[0], PRICES)
-
-
-def _priced(content: dict[str, Any], row: Callable[[str], str], columns: list[Column[Arm]]) -> str:
-    """The runs of which `row` gives the same name, in a row.
-
-    Runs of one machine may have met processors of several generations: all of them are named.
-    """
+def _grouped(content: dict[str, Any], name: Callable[[str], str]) -> list[Arm]:
+    """The runs of which `name` gives the same."""
     arms: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for title, cost in content["runs"].items():
-        arms[row(title)].append(cost)
+        arms[name(title)].append(cost)
+    return sorted(arms.items())
+
+
+def _where(content: dict[str, Any]) -> str:
+    """Machine and day. Runs of one machine may have met processors of several generations: all of them are named."""
     met = {cost.get("cpu_generation", "") for cost in content["runs"].values()}
     generation = " and ".join(sorted(met)) if all(met) else ""
     where = [machine_in_words({**content["machine"], "cpu_generation": generation}), content.get("date", "")]
-    return f"**{', '.join(filter(None, where))}.**\n\n{tables.table(columns, sorted(arms.items()), 'run')}"
+    return ", ".join(filter(None, where))
 
 
-def _of_runs(name: str, title: str, text: Callable[[dict[str, Any]], str]) -> Table[dict[str, Any]]:
-    files, made_by = ["bench-training.json", "cost.json"], "leandnn bench training --reference"
-    return Table(name, title, files, text, made_by, _runs)
+def training(content: dict[str, Any]) -> str:
+    """Median time and peak memory of one training run, by comparison and arm."""
+    arms = _grouped(content, lambda title: title.rpartition("-s")[0])
+    return f"**{_where(content)}.**\n\n{tables.table(TRAINING, arms, 'run')}"
+
+
+def prices(root: Path) -> str:
+    """What all runs of a paper take together, in one table for all machines."""
+    found, refused = by_machine(root, FILES, _runs)
+    rows = [
+        (str(at), *paper)
+        for at, content in enumerate(found, 1)
+        for paper in _grouped(content, lambda title: title.partition("/")[0])
+    ]
+    head = "; ".join(f"{at}: {_where(content)}" for at, content in enumerate(found, 1))
+    text = f"**{head}.**\n\n{tables.table(PRICES, rows)}" if rows else f"Not measured yet (`{MADE_BY}`)."
+    return "\n\n".join([text, *refused])
 
 
 TABLES = tables.named(
-    tables.of_bench("commands", "commands", "The two commands", commands),
-    _of_runs("training", "Training", training),
+    tables.of_bench("commands", "commands", "Commands", commands),
+    Table("training", "Training", FILES, training, MADE_BY, _runs),
 )
-README = tables.named(TABLES["commands"], _of_runs("prices", "Prices", prices))
+README: dict[str, Callable[[Path], str]] = {"commands": TABLES["commands"].markdown, "prices": prices}
 """What README.md has of them."""

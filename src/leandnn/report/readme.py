@@ -33,7 +33,7 @@ def filled(results: Sequence[Result], root: Path = paths.ROOT) -> str:
         if name == "scoreboard":
             blocks[name] = f"{scoreboard.table(results, machines)}\n\n{scoreboard.legend(machines)}"
         else:
-            blocks[name] = costs.README[name].markdown(root)
+            blocks[name] = costs.README[name](root)
     numbers = {result.claim.id: scoreboard.in_words(result, machines) for result in results}
 
     def number(match: re.Match[str]) -> str:

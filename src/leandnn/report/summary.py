@@ -18,7 +18,7 @@ from leandnn.claims import verdicts
 from leandnn.claims.evidence import LAPTOP
 from leandnn.errors import LeandnnError
 from leandnn.files import must_be_replaceable, swap, write_json, write_text
-from leandnn.report import costs, pages, papers, scoreboard
+from leandnn.report import costs, nets, pages, papers, scoreboard
 from leandnn.report.papers import Drawn
 
 LIMIT_MIB = 10  # all of reports/ is in git
@@ -148,6 +148,7 @@ def _index(
         if own.notebook not in known:
             lines += ["", f"## {own.title}", "", f"Notebook [{own.notebook}](notebooks/{own.notebook}.ipynb)"]
             lines += papers.figures(own)
+    lines += ["", "## Nets near convergence", "", nets.nets(root)]
     for table in costs.TABLES.values():
         lines += ["", f"## {table.title}", "", table.markdown(root)]
     return "\n".join(lines) + "\n"
