@@ -10,7 +10,7 @@ from leandnn.claims.words import VERDICTS, level
 from leandnn.report import tables
 
 SCALES = ("laptop", "desk", "paper")  # from the smallest
-HEAD = ("claim", "found", "effect [90 % interval]", "n", "metric", "where", "control")
+HEAD = ("claim", "found", "effect [90 % interval]", "n", "where", "metric", "control")
 LEGEND = (
     "More is better; pp: percentage points; n: pairs. Exploratory: no committed plan asked for it. Not tested: the "
     "paper's claim needs what no run here has had. †: flawed, its page says how. Laptop: the pipeline's runs; desk: "
@@ -66,10 +66,10 @@ def table(results: Sequence[Result], machines: Mapping[str, str], pages: str | N
     """The rows of these claims as a Markdown table.
 
     - machines: their letters. pages: the folder of the papers' pages, to which a claim's name then leads; its sentence
-      is the link's title. Without it the control's mean is left out, too.
+      is the link's title. Without it the metric and the control's mean are left out, too.
     """
     rows = [_row(result, machines, pages) for result in results]
-    width = len(HEAD) - (pages is None)
+    width = len(HEAD) - 2 * (pages is None)
     return tables.markdown(HEAD[:width], [row[:width] for row in rows])
 
 
@@ -86,7 +86,7 @@ def _row(result: Result, machines: Mapping[str, str], pages: str | None) -> list
         f"{found.verdict}{' †' * bool(claim.caveat)}",
         found.effect,
         str(found.n),
-        found.metric.partition(" (")[0],
         where(scale, machines),
+        found.metric.partition(" (")[0],
         "" if found.control is None else level(found.control, found.unit),
     ]
