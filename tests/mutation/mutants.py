@@ -68,7 +68,7 @@ KERNELS = [
     Mutant("a code may leave bit strings without a symbol", "kernels/huffman/codes.py",
            "if filled != 1 << limit", "if filled > 1 << limit", HUFFMAN),
     Mutant("code words may be a bit too long", "kernels/huffman/codes.py", "range(limit - 1)", "range(limit)", HUFFMAN),
-    Mutant("entropy in nats", "kernels/huffman/codes.py", "np.log2(", "np.log(", (*HUFFMAN, "huffman/test_study.py")),
+    Mutant("entropy in nats", "kernels/huffman/codes.py", "np.log2(", "np.log(", HUFFMAN),
     Mutant("a checksum of long data forgets what came before", "kernels/huffman/checksum.py",
            "_apply(skip, state) ^ chunk", "chunk", HUFFMAN),
     Mutant("the slowest kernels serve where nothing is asked for", "kernels/dispatch.py",
@@ -111,7 +111,7 @@ STATISTICS = [
            "bool(behind) and all(", "bool(behind) and any(", EVIDENCE),
     Mutant("any plan makes a record decide", "claims/study_runs.py",
            'planned=entry.get("plan") in plans', 'planned=bool(entry.get("plan"))', EVIDENCE),
-    Mutant("a share is shown as percentage points", "claims/words.py", "{100 * value:{sign}.2f} pp", "{value:{sign}.2f} pp", RULES),
+    Mutant("a share is shown as percentage points", "claims/words.py", "{100 * value:{sign}.2f} pp", "{value:{sign}.2f} pp", ("claims/test_words.py",)),
     Mutant("the mean is called the median", "bench/timing.py", "median_s=median", "median_s=statistics.fmean(times)", ("bench/test_bench.py",)),
     Mutant("a rate at the fast quartile", "bench/timing.py", "rate=work / median", "rate=work / p25", ("bench/test_bench.py",)),
     Mutant("the first measured round is warm-up", "bench/timing.py", "if i >= warmup:", "if i > warmup:", ("bench/test_bench.py",)),
@@ -127,7 +127,8 @@ STATISTICS = [
            '_minutes(median(run["seconds"] for run in arm[1]))', '_minutes(sum(run["seconds"] for run in arm[1]) / len(arm[1]))', ("report/test_costs.py",)),
 ]  # fmt: skip
 
-RECORDS, PROOFS, PROVE = ("studies/test_records.py",), ("studies/test_proofs.py",), ("studies/test_prove.py",)
+RECORDS, PROOFS = ("studies/test_records.py",), ("studies/test_proofs.py",)
+PROVE, EDITS = ("studies/test_proving.py",), ("studies/test_edits.py",)
 LEDGER = [
     Mutant("an edited error is trusted", "studies/records.py",
            'if (found := digest(record)) != record["sha256"]:', 'if (found := digest(record)) != record["sha256"] and part == "runs":', RECORDS),
@@ -153,10 +154,10 @@ LEDGER = [
            "zip((old, new), (edit.before, edit.after), sides, strict=True)", "zip((new,), (edit.after,), sides[1:], strict=True)", PROVE),
     Mutant("an arm of other values may be proved in miniature", "studies/prove.py", "if was.value != now.value:", "if was.value is None:", PROVE),
     Mutant("what an edit adds is not weighed", "studies/edits.py",
-           "[*(weights[0] - weights[1]), *(weights[1] - weights[0])]", "[*(weights[0] - weights[1])]", ("studies/test_edits.py",)),
+           "[*(weights[0] - weights[1]), *(weights[1] - weights[0])]", "[*(weights[0] - weights[1])]", EDITS),
     Mutant("a constant may change its value", "studies/edits.py",
-           'f"the constant {node.value!r}"', 'f"the constant {type(node.value)}"', ("studies/test_edits.py",)),
-    Mutant("compiled code may be proved in miniature", "studies/edits.py", 'if " for " in place}', 'if " of " in place}', ("studies/test_edits.py",)),
+           'f"the constant {node.value!r}"', 'f"the constant {type(node.value)}"', EDITS),
+    Mutant("compiled code may be proved in miniature", "studies/edits.py", 'if " for " in place}', 'if " of " in place}', EDITS),
     Mutant("a run's key leaves out arm and seed", "studies/runs.py", "hashlib.sha256(self.to_json()", "hashlib.sha256(json.dumps(self.facts)", ("studies/test_runs.py",)),
     Mutant("runs come arm by arm", "studies/runs.py", "        for seed in seeds\n        for arm in comparison.arms", "        for arm in comparison.arms\n        for seed in seeds", ("studies/test_runs.py",)),
     Mutant("a record of another seed counts as the run's", "studies/desk.py",

@@ -32,9 +32,9 @@ from leandnn.errors import LeandnnError
 from leandnn.files import write_json
 from leandnn.kernels import _native
 
-FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s[]+)", re.MULTILINE)
 IMPORTED = (
-    "import leandnn; from leandnn.kernels import _native; print(leandnn.__file__); print(_native.__file__)"
+    "import leandnn; from leandnn.kernels import _native as n; print(leandnn.__file__); print(n.__file__)"
 )
 
 
@@ -56,32 +56,16 @@ class Copy:
 
     def run(self, arguments: Sequence[str], seconds: float) -> tuple[int, str]:
         """(exit status, output) of its Python, which is killed with all that it started when time is up."""
-        environment = {
-            k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST", "LEANDNN"))
-        }
-        environment |= {
-            "LEANDNN_DATA": str(paths.DATA),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        environment["PATH"] = os.pathsep.join([str(self.python.parent), ninja.BIN_DIR, environment["PATH"]])
-        with (self.root.parent / "output").open(
-            "w+b"
-        ) as log:  # no pipe: what is left running would hold it open
-            process = subprocess.Popen(
-                [self.python, *arguments], cwd=self.root, env=environment, stdout=log, stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-            status = process.wait()
-            log.seek(0)
-            return status, log.read().decode(errors="replace")
+        folders = [str(self.python.parent), ninja.BIN_DIR, *os.environ["PATH"].split(os.pathsep)]
+        ours = os.pathsep.join(folder for folder in folders if Path(folder) != Path(sys.prefix, "bin"))
+        own = {"PATH": ours, "LEANDNN_DATA": str(paths.DATA), "OMP_NUM_THREADS": "1"}
+        own |= {
+            "PYTHONDONTWRITEBYTECODE": "1"
+        }  # an edit within the second would be taken for what it was before
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST", "LEANDNN"))}
+        command = ["timeout", "--signal=KILL", str(seconds), str(self.python), *arguments]
+        done = subprocess.run(command, cwd=self.root, env=inherited | own, capture_output=True, check=False)
+        return done.returncode, (done.stdout + done.stderr).decode(errors="replace")
 
     def build(self) -> None:
         """Its C++, of which only what has changed is compiled again."""
@@ -99,27 +83,26 @@ class Copy:
         # This profile of Hypothesis has no deadlines, and the same examples every time.
         options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=ci"]
         status, output = self.run(["-m", "pytest", *options, *(f"tests/{name}" for name in tests)], seconds)
-        if status < 0:
-            return f"it ends with {signal.Signals(-status).name}"
+        if status < 0 or status > 128:
+            return f"it ends with {signal.Signals(abs(status) % 128).name}"
         if status > 2:
             raise LeandnnError(f"pytest ends with status {status}: {output.strip()}")
         return next(iter(FAILED.findall(output)), "no test can be collected") if status else ""
 
     def judged(self, mutant: Mutant, seconds: float) -> str:
         """The test that kills a mutant, "" if none does; afterwards the copy is as it was."""
-        path, compiled = self.root / "src" / "leandnn" / mutant.file, not mutant.file.endswith(".py")
+        path = self.root / "src/leandnn" / mutant.file
         before = path.read_text()
         if mutant.text not in before:
             raise LeandnnError(f"{mutant.file} has no {mutant.text!r}: mend the mutant {mutant.what!r}")
-        if compiled and not (self.root / "build" / "native").exists():
-            self.build()
+        build = self.build if path.suffix != ".py" else lambda: None
+        if not (self.root / "build/native").exists():
+            build()
         path.write_text(before.replace(mutant.text, mutant.other, 1))
-        if compiled:
-            self.build()
+        build()
         by = self.test(mutant.tests, seconds)
         path.write_text(before)
-        if compiled:
-            self.build()
+        build()
         return by
 
 
@@ -128,12 +111,8 @@ def mutate(mutants: Sequence[Mutant], file: Path) -> int:
     listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0")
     names = sorted(name for name in set(names) if (ROOT / name).is_file())
-    digest = hashlib.sha256()
-    for name in names:
-        if name.startswith(("src/", "tests/", "CMake", "pyproject")) and not name.startswith(
-            "tests/mutation/"
-        ):
-            digest.update(name.encode() + b"\0" + (ROOT / name).read_bytes())
+    asked = (name for name in names if re.match(r"src/|tests/(?!mutation/)|CMakeLists|pyproject", name))
+    digest = hashlib.sha256(b"".join(f"{name}\0".encode() + (ROOT / name).read_bytes() for name in asked))
     known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if known.get("source and tests") != digest.hexdigest():
         known = {"source and tests": digest.hexdigest(), "seconds": {}, "mutants": {}}
@@ -141,16 +120,19 @@ def mutate(mutants: Sequence[Mutant], file: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="leandnn-mutants-", ignore_cleanup_errors=True) as folder:
         copy = Copy(Path(folder) / "copy", names)
         for mutant in mutants:
-            row = {key: value for key, value in mutant._asdict().items() if key not in ("what", "survives")}
-            row["tests"] = list(mutant.tests)
+            row = {
+                "file": mutant.file,
+                "text": mutant.text,
+                "other": mutant.other,
+                "tests": list(mutant.tests),
+            }
             found = known["mutants"].get(mutant.what, {})
             if not row.items() <= found.items():
-                for name in mutant.tests:
-                    if name not in known["seconds"]:
-                        start = time.monotonic()
-                        if by := copy.test([name], 3600):
-                            raise LeandnnError(f"without any mutant {by}")
-                        known["seconds"][name] = round(time.monotonic() - start, 1)
+                for name in set(mutant.tests) - known["seconds"].keys():
+                    start = time.monotonic()
+                    if by := copy.test([name], 3600):
+                        raise LeandnnError(f"{by} fails without any mutant")
+                    known["seconds"][name] = round(time.monotonic() - start, 1)
                 limit, start = 60 + 5 * sum(known["seconds"][name] for name in mutant.tests), time.monotonic()
                 found = {**row, "killed by": copy.judged(mutant, limit)}
                 found["seconds"] = round(time.monotonic() - start, 1)
@@ -158,9 +140,8 @@ def mutate(mutants: Sequence[Mutant], file: Path) -> int:
                 write_json(file, known)
             word = "killed" if found["killed by"] else "as known" if mutant.survives else "SURVIVES"
             survivors += word == "SURVIVES"
-            print(
-                f"{word}  {mutant.what}: {found['killed by'] or mutant.survives or mutant.file}", flush=True
-            )
+            why = found["killed by"] or mutant.survives or mutant.file
+            print(f"{word}  {mutant.what}: {why}", flush=True)
     killed = sum(bool(known["mutants"][mutant.what]["killed by"]) for mutant in mutants)
     print(f"{killed} of {len(mutants)} mutants are killed, {survivors} survive that no one expects to")
     return survivors
