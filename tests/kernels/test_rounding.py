@@ -373,6 +373,12 @@ def test_bad_arguments_are_refused_with_both_values(arguments, words):
         round_to(call.pop("x"), call.pop("fmt"), **call)
 
 
+def test_the_best_kernels_of_this_cpu_serve_by_default(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("LEANDNN_KERNELS", raising=False)
+    slowest_first = [choice for choice in dispatch.CHOICES if choice in dispatch.supported()]
+    assert dispatch.active() == slowest_first[-1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "choice", ["fastest", "avx512" if "avx512" not in dispatch.supported() else "avx1024"]

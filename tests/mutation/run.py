@@ -137,13 +137,14 @@ def mutate(mutants: Sequence[Mutant], file: Path) -> int:
                 found = {**row, "killed by": copy.judged(mutant, limit)}
                 found["seconds"] = round(time.monotonic() - start, 1)
                 known["mutants"][mutant.what] = found
-                write_json(file, known)
+                kills = [bool(one["killed by"]) for one in known["mutants"].values()]
+                write_json(file, {**known, "killed": sum(kills), "of": len(kills)})
             word = "killed" if found["killed by"] else "as known" if mutant.survives else "SURVIVES"
             survivors += word == "SURVIVES"
             why = found["killed by"] or mutant.survives or mutant.file
             print(f"{word}  {mutant.what}: {why}", flush=True)
     killed = sum(bool(known["mutants"][mutant.what]["killed by"]) for mutant in mutants)
-    print(f"{killed} of {len(mutants)} mutants are killed, {survivors} survive that no one expects to")
+    print(f"{killed} of {len(mutants)} mutants are killed; {survivors} survive that should not")
     return survivors
 
 
