@@ -161,14 +161,14 @@ LEDGER = [
     Mutant("a run's key leaves out arm and seed", "studies/runs.py", "hashlib.sha256(self.to_json()", "hashlib.sha256(json.dumps(self.facts)", ("studies/test_runs.py",)),
     Mutant("runs come arm by arm", "studies/runs.py", "        for seed in seeds\n        for arm in comparison.arms", "        for arm in comparison.arms\n        for seed in seeds", ("studies/test_runs.py",)),
     Mutant("a record of another seed counts as the run's", "studies/desk.py",
-           '"arm": run.arm, "seed": run.seed, **run.facts}', '"arm": run.arm, **run.facts}', ("studies/test_desk.py",)),
+           '"arm": run.arm, "seed": run.seed, **run.facts}', '"arm": run.arm, **run.facts}', ("studies/test_runs.py",)),
     Mutant("a record of other code counts as the run's", "studies/desk.py",
-           'proofs.canonical(record["behaviour"]) == proofs.canonical(behaviour)', "True", ("studies/test_desk.py",)),
+           'proofs.canonical(record["behaviour"]) == proofs.canonical(behaviour)', "True", ("studies/test_runs.py",)),
 ]  # fmt: skip
 
 # Of the edits of what runs compute: the tests to ask where those of the folder are not the ones, and known survivors.
 _TESTS = {
-    "seed handed to the arm": ("studies/test_fast_cifar.py", "hbsnn/test_study.py"),
+    "seed handed to the arm": ("studies/test_runs.py",),
     "bits of a codebook": ("huffman/test_study.py", "huffman/test_compress.py"),
 }
 _SURVIVE: dict[str, str] = {}
