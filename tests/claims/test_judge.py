@@ -250,10 +250,12 @@ def test_runs_that_no_plan_asked_for_get_numbers_and_no_verdict(pairs: list[tupl
 def test_one_run_without_a_plan_makes_all_exploratory():
     runs = list(evidence([0.8] * 3, [0.8] * 3).runs)
     assert judge(rule(margin=1.0, unit="dB"), Evidence("x", tuple(runs))).verdict == "reproduced"
-    mixed = [*runs[:2], *evidence([0.8] * 3, [0.8] * 3, planned=False).runs[2:3], *runs[3:]]
-    found = judge(rule(margin=1.0, unit="dB"), Evidence("x", tuple(mixed)))
-    assert (found.verdict, found.n) == ("reproduced", 2)
-    assert found.detail.endswith("not counted: 2 runs in pairs of another budget or code")
+    others = evidence([0.8] * 3, [0.8] * 3, planned=False).runs
+    for at in (2, 5):  # of the control, of the treatment
+        mixed = [*runs[:at], others[at], *runs[at + 1 :]]
+        found = judge(rule(margin=1.0, unit="dB"), Evidence("x", tuple(mixed)))
+        assert (found.verdict, found.n) == ("reproduced", 2)
+        assert found.detail.endswith("not counted: 2 runs in pairs of another budget or code")
 
 
 def test_what_the_pipeline_made_has_no_verdict_whatever_it_shows(tmp_path: Path):

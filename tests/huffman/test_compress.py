@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from leandnn.huffman import compress, load
+from leandnn.huffman import compress, load, quantise
 from leandnn.kernels.huffman.format import LAYOUTS
 
 
@@ -42,3 +42,13 @@ def test_a_saved_model_computes_what_the_compressed_one_computes(tmp_path: Path,
     assert torch.equal(load(tmp_path / "m.lhuf")(x), compressed(x))
     assert torch.equal(load(tmp_path / "m.lhuf", mmap=True)(x), compressed(x))
     assert torch.equal(load(tmp_path / "m.lhuf", into=Branched())(x), compressed(x))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5])
+def test_a_shared_weight_has_as_many_values_as_its_bits_name(bits: int):
+    layer = nn.Linear(16, 16)
+    with torch.no_grad():
+        layer.weight[0] = 0
+    quantise.share(layer, bits)
+    assert layer.weight.unique().numel() == 2**bits
+    assert (layer.weight[0] == 0).all()

@@ -68,6 +68,30 @@ def test_products_of_every_kind_on_every_path_equal_float64(path: str, dtype: to
     with dispatch.using(path):
         for n in (1, 5, 8, 64, 100):
             check_products(KINDS[kind], n, dtype, token=n % 2 == 0, relu=n == 100)
+        check_products(KINDS[kind], 1, dtype, token=True, relu=False)  # a column of neighbours
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["rbgp4", "block128x128", "block16x1", "unstructured"])
+def test_sums_over_more_columns_than_a_block_are_whole(path: str, kind: str):
+    with dispatch.using(path):
+        check_products(KINDS[kind], 700, torch.float32, token=False, relu=False)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("token", [False, True])
+def test_bfloat16_results_halfway_between_two_are_even(path: str, token: bool):
+    panels = KINDS["dense"]
+    values = torch.zeros(panels.shape)
+    values[:, 0], values[:, 1] = 1.0, 2.0**-8  # half of the last place
+    x = torch.zeros(panels.shape[1], 40)
+    x[0], x[1] = 1 + torch.arange(40) * 2.0**-7, 1.0
+    x[:2, 20:] *= -1
+    x = (x.t().contiguous().t() if token else x).to(torch.bfloat16)
+    rows, places = map(torch.from_numpy, panels.coordinates())
+    with dispatch.using(path):
+        y = matmul(values[rows, places].to(torch.bfloat16), x, Plan(panels))
+    assert torch.equal(y, (values @ x.float()).to(torch.bfloat16))
 
 
 @given(

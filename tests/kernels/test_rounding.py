@@ -296,9 +296,10 @@ def test_in_place_and_partly_overlapping_outputs_are_right():
     same = x.clone()
     round_to(same, "bf16", out=same)
     assert torch.equal(same, expected)
-    buffer = torch.cat([x, torch.zeros(7)])
-    round_to(buffer[:1000], "bf16", out=buffer[7:])
-    assert torch.equal(buffer[7:], expected)
+    for shift in (7, 700):
+        buffer = torch.cat([x, torch.zeros(shift)])
+        round_to(buffer[:1000], "bf16", out=buffer[shift:])
+        assert torch.equal(buffer[shift:], expected)
 
 
 @pytest.mark.parametrize("offset", range(0, 18, 5))
@@ -370,6 +371,12 @@ def test_bad_arguments_are_refused_with_both_values(arguments, words):
     call = {"x": torch.zeros(3), "fmt": "bf16", **arguments}
     with pytest.raises(ValueError, match=words):
         round_to(call.pop("x"), call.pop("fmt"), **call)
+
+
+def test_the_best_kernels_of_this_cpu_serve_by_default(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("LEANDNN_KERNELS", raising=False)
+    slowest_first = [choice for choice in dispatch.CHOICES if choice in dispatch.supported()]
+    assert dispatch.active() == slowest_first[-1]
 
 
 @pytest.mark.slow

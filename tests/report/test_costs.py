@@ -33,7 +33,7 @@ def write(root: Path, name: str, content: object) -> None:
 
 
 def test_runs_are_grouped_by_arm_with_their_median(tmp_path: Path):
-    runs = {f"bf16/vision/fp32-s{i}": cost(60.0 * (i + 1)) for i in range(3)}
+    runs = {f"bf16/vision/fp32-s{i}": cost(60.0 * 2**i) for i in range(3)}
     write(tmp_path, "box/cost.json", {"machine": CARD, "runs": runs})
     (line,) = [x for x in pages.every_table()["training"].markdown(tmp_path).splitlines() if "fp32" in x]
     assert [c.strip() for c in line.strip("|").split("|")][:5] == [
@@ -62,7 +62,7 @@ def test_costs_of_the_pipeline_become_evidence_by_a_bench(tmp_path: Path, monkey
     (tmp_path / "costs.json").write_text('{"bf16/vision/fp32-s0": 3}')
     with pytest.raises(LeandnnError, match=r"costs\.json is no file of costs"):
         bench.run("training")
-    made = {f"bf16/vision/fp32-s{i}": cost(60.0 * (i + 1)) for i in range(3)}
+    made = {f"bf16/vision/fp32-s{i}": cost(60.0 * 2**i) for i in range(3)}
     (tmp_path / "costs.json").write_text(json.dumps(made))
     file = tmp_path / "reference" / "box" / "bench-training.json"
     bench.run("training", file=file)

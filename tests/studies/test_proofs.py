@@ -41,9 +41,9 @@ def test_a_chain_of_proofs_has_its_first_digest_for_all(ledger: Path):
 
 
 def test_a_proof_between_two_chains_makes_one_of_them(ledger: Path):
-    for old, new in (("a", "b"), ("x", "y"), ("b", "y")):
+    for old, new in (("a", "b"), ("x", "y"), ("y", "z"), ("b", "y")):
         proofs.add(proof(old, new))
-    assert {proofs.canonical(digest) for digest in "abxy"} == {"a"}
+    assert {proofs.canonical(digest) for digest in "abxyz"} == {"a"}
 
 
 def test_an_edit_that_is_undone_ends_in_the_first_class(ledger: Path):
