@@ -14,6 +14,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -45,7 +46,7 @@ class Evil:
     """Leaves a mark when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
-        self.command = f"touch {mark}"
+        self.command = shlex.join(["touch", str(mark)])
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
         return os.system, (self.command,)

@@ -176,7 +176,10 @@ def read_yaml(path: Path) -> Any:
         with path.open(encoding="utf-8") as stream:
             return YAML(typ="safe", pure=True).load(stream)
     except OSError as error:
-        raise LeandnnError(f"cannot read {paths.relative(path)}: {error.strerror}") from error
+        raise LeandnnError(
+            f"cannot read {path}: {error.strerror}, expected a readable clone of the repository: run this inside of "
+            "one, or set LEANDNN_ROOT to its path"
+        ) from error
     except UnicodeDecodeError as error:
         raise LeandnnError(
             f"{paths.relative(path)} is not UTF-8 text: {error.reason} at byte {error.start}"
