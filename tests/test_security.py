@@ -359,9 +359,9 @@ def dangers(tree: ast.AST, file: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT / "src").as_posix())
-def test_no_source_file_can_run_what_it_reads(path: Path):
-    assert dangers(ast.parse(path.read_text()), path.name) == []
+def test_no_source_file_can_run_what_it_reads():
+    found = {path: dangers(ast.parse(path.read_text()), path.name) for path in SOURCES}
+    assert {path.name: kinds for path, kinds in found.items() if kinds} == {}
 
 
 @pytest.mark.parametrize(
