@@ -26,6 +26,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+from detect_secrets.core.scan import scan_file
+from detect_secrets.settings import default_settings, transient_settings
 
 from leandnn import params, paths
 from leandnn.claims import claimfile
@@ -239,11 +242,10 @@ SHOWN = [
 ]
 ACTIVE = [
     ("application/javascript", "alert(1)"),
-    ("application/vnd.jupyter.widget-view+json", {"model_id": "1"}),
     ("application/vnd.unheard-of+json", {}),
     ("text/html", "<script>alert(1)</script>"),
-    ("text/html", '<iframe src="https://example.org"></iframe>'),
-    ("image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'),
+    ("text/html", '<a href="javascript:alert(1)"><img src="x" onerror="alert(1)"></a>'),
+    ("image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg" ><foreignObject/></svg>'),
 ]
 
 
@@ -364,77 +366,49 @@ def test_no_source_file_can_run_what_it_reads():
     assert {path.name: kinds for path, kinds in found.items() if kinds} == {}
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
+def test_the_search_finds_what_it_is_for():
+    lines = [
         "import pickle; pickle.loads(b'')", "from pickle import load", "pickle.Unpickler(f).load()",
         "class U(pickle.Unpickler): pass", "class _Unpickler(pickle.Unpickler): pass", "import yaml",
         "import yaml as y; y.load('x')", "eval('1')", "exec('1')", "import os; os.system('x')",
         "subprocess.run('x', shell=True)", "subprocess.run('x', shell=flag)", "torch.load(p)",
         "torch.load(p, weights_only=False)", "np.load(p, allow_pickle=True)", "YAML()", "YAML(typ='unsafe')",
         "tarfile.open(p).extractall()",
-    ],
-)  # fmt: skip
-def test_the_search_finds_what_it_is_for(code: str):
-    assert dangers(ast.parse(code), "archives.py")
+    ]  # fmt: skip
+    assert [code for code in lines if not dangers(ast.parse(code), "archives.py")] == []
 
 
-SECRETS = {
-    "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "AWS key": r"\b(AKIA|ASIA)[0-9A-Z]{16}\b",
-    "GitHub token": r"\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{40,})",
-    "GitLab token": r"\bglpat-[A-Za-z0-9_-]{20}",
-    "Slack token": r"\bxox[abprs]-[A-Za-z0-9-]{10,}",
-    "Google key": r"\bAIza[A-Za-z0-9_-]{35}",
-    "Hugging Face token": r"\bhf_[A-Za-z]{34}\b",
-    "OpenAI or Anthropic key": r"\bsk-(ant-|proj-)?[A-Za-z0-9_-]{32,}",
-    "npm token": r"\bnpm_[A-Za-z0-9]{36}\b",
-    "PyPI token": r"\bpypi-[A-Za-z0-9_-]{50,}",
-    "JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.",
-    "password in a URL": r"[a-z]://[^\s/:@\"'{}<>]+:[^\s/:@\"'{}<>]{3,}@",
-    "assigned secret": r"(?i)\b(password|passwd|secret|api_?key|auth_?token)\b\s*[:=]\s*[\"'][^\"'\s{}$]{8,}[\"']",
-}
+WRITTEN = ("src", "tests", "notebooks", "docs", "tools", "studies", ".ci", ".github", ".dvc")
 
 
-def secrets(text: str) -> list[str]:
-    return [name for name, pattern in SECRETS.items() if re.search(pattern, text)]
+def secrets(files: list[Path]) -> list[str]:
+    """What detect-secrets names in files; not by randomness, which every digest has."""
+    with default_settings():
+        known = [plugin.__name__ for plugin in get_mapping_from_secret_type_to_class().values()]
+    with transient_settings({"plugins_used": [{"name": n} for n in known if "HighEntropy" not in n]}):
+        return [
+            f"{path.name}:{one.line_number}: {one.type}" for path in files for one in scan_file(str(path))
+        ]
 
 
 @pytest.mark.slow
-def test_no_tracked_file_holds_a_secret():
+def test_no_file_that_people_write_holds_a_secret():
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, check=False)
     if listed.returncode != 0:
         pytest.skip("NOT CHECKED, secrets in the tree: this is no git checkout")
-    files = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
-    assert len(files) > 50
-    found = {}
-    for path in files:
-        if path.is_file() and (kinds := secrets(path.read_bytes().decode("utf-8", errors="replace"))):
-            found[path.relative_to(ROOT).as_posix()] = kinds
-    assert found == {}
+    names = [Path(name) for name in listed.stdout.decode().split("\0") if name]
+    written = [ROOT / name for name in names if len(name.parts) == 1 or name.parts[0] in WRITTEN]
+    assert len(written) > 50
+    assert secrets([path for path in written if path.is_file()]) == []
     unwanted = re.compile(r"(^|/)(\.env|\.netrc|\.pypirc|id_(rsa|ed25519)|credentials)$|\.(pem|p12|pfx|key)$")
-    assert [path.name for path in files if unwanted.search(path.as_posix())] == []
-    assert not (ROOT / ".dvc" / "config.local").is_file() or ROOT / ".dvc" / "config.local" not in files
+    assert [name for name in names if unwanted.search(name.as_posix())] == []
+    assert Path(".dvc/config.local") not in names
 
 
-def test_each_kind_of_secret_would_be_found():
-    letters, digits = "a" * 60, "0" * 60
-    examples = {
-        "private key": "-----BEGIN " + "RSA PRIVATE KEY-----",
-        "AWS key": "AKIA" + "A" * 16,
-        "GitHub token": "ghp_" + letters[:36],
-        "GitLab token": "glpat-" + digits[:20],
-        "Slack token": "xoxb-" + digits[:12],
-        "Google key": "AIza" + letters[:35],
-        "Hugging Face token": "hf_" + letters[:34],
-        "OpenAI or Anthropic key": "sk-" + letters[:48],
-        "npm token": "npm_" + letters[:36],
-        "PyPI token": "pypi-" + letters,
-        "JSON web token": "eyJ" + letters + ".eyJ" + letters + ".x",
-        "password in a URL": "https://me:" + "hunter2@example.org",
-        "assigned secret": 'api_key = "' + "hunter2hunter2" + '"',
-    }
-    assert {name: name in secrets(text) for name, text in examples.items()} == dict.fromkeys(SECRETS, True)
+def test_a_key_in_a_file_would_be_found(tmp_path: Path):
+    path = tmp_path / "x.py"
+    path.write_text("KEY = 'AKIA" + "A1" * 8 + "'\n# -----BEGIN " + "RSA PRIVATE KEY-----\n")
+    assert len(secrets([path])) == 2
 
 
 @pytest.mark.slow
