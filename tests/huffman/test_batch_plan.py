@@ -70,7 +70,8 @@ def test_plans_are_as_good_as_the_best_of_all_choices(
     assert unlimited.seconds_per_image <= found.seconds_per_image
 
 
-@pytest.mark.parametrize("seed", range(20))
+@given(st.integers(0, 10**6))
+@settings(max_examples=20)
 def test_the_least_that_a_refusal_names_is_enough_and_less_is_not(seed: int):
     costs = made_up(seed, 3, (1, 2, 3, 4, 6))
     scores = [search.evaluate(choice, costs) for choice in itertools.product(costs.batches, repeat=3)]
