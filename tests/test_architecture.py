@@ -74,7 +74,9 @@ def test_imports_point_down_only():
 
 
 def test_kernels_import_nothing_outside_kernels():
-    offenders = {p.name: found for p, found in IMPORTS.items() if room(p) == "kernels" and found - {"kernels"}}
+    offenders = {
+        p.name: found for p, found in IMPORTS.items() if room(p) == "kernels" and found - {"kernels"}
+    }
     assert offenders == {}
 
 
@@ -94,3 +96,13 @@ def test_batches_are_looped_over_in_the_loop_alone():
 def test_modules_are_short_enough_to_be_one_idea():
     lengths = {p.relative_to(PACKAGE).as_posix(): len(p.read_text().splitlines()) for p in FILES}
     assert {name: n for name, n in lengths.items() if n > 350} == {}
+
+
+def test_names_of_tests_have_at_most_60_characters():
+    trees = {path: ast.parse(path.read_text()) for path in Path(__file__).parent.rglob("*.py")}
+    names = {
+        path: [n.name for n in ast.walk(t) if isinstance(n, ast.FunctionDef)] for path, t in trees.items()
+    }
+    tests = {path: [name for name in own if name.startswith("test_")] for path, own in names.items()}
+    assert [name for own in tests.values() for name in own if len(name) > 60] == []
+    assert [path.name for path, own in tests.items() if path.name.startswith("test_") and not own] == []

@@ -108,7 +108,7 @@ def test_what_dvc_shows_is_there():
             assert any(path.startswith(f"{out}/") for out in made)
 
 
-def test_generated_outs_are_ignored_by_git_and_published_ones_not():
+def test_git_ignores_generated_outs_but_not_published_ones():
     for name, stage in STAGES.items():
         for path, options in outs(stage).items():
             asked = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
@@ -135,7 +135,7 @@ def test_only_reports_read_what_the_bench_measured():
     assert all(user.startswith("report-") or user == "summary" for user in users)
 
 
-def test_imagenet_is_frozen_and_its_lines_are_what_the_program_takes():
+def test_imagenet_is_frozen_and_its_program_takes_its_lines():
     stage = PIPELINE["train-autosparse-imagenet"]["do"]
     assert stage["frozen"] is True
     assert "outs" not in stage, "dvc repro stops at a frozen stage whose outs are not there"
