@@ -17,6 +17,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PARAMS = (REPOSITORY / "params.yaml").read_text()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", action="store_true", help="write tests/report/golden/ anew")
+
+
 @pytest.fixture(scope="session")
 def cifar_file() -> Path:
     """The real prepared file: training verifies its digests, so no stand-in will do."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
-
 from leandnn import paths
 
 PACKAGE = Path(paths.PACKAGE)
@@ -58,22 +56,35 @@ def room(path: Path) -> str:
 FILES = [p for p in sorted(PACKAGE.rglob("*.py")) if p != PACKAGE / "__init__.py"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_imports_point_down_only(path: Path):
-    own = room(path)
-    assert own in LEVEL, f"{own} has no place in the house: add it to LEVELS"
-    for other in imports(path) - {own}:
-        assert LEVEL[other] < LEVEL[own], f"{own} imports {other}, which lies no deeper"
+IMPORTS = {path: imports(path) for path in FILES}
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if room(p) == "kernels"], ids=lambda p: p.stem)
-def test_kernels_import_nothing_outside_kernels(path: Path):
-    assert imports(path) <= {"kernels"}
+def test_every_module_has_a_place_in_the_house():
+    assert {room(path) for path in FILES} <= LEVEL.keys()
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if room(p) != "kernels"], ids=lambda p: p.stem)
-def test_only_kernels_touch_the_extension(path: Path):
-    assert "kernels._native" not in path.read_text() and "import _native" not in path.read_text()
+def test_imports_point_down_only():
+    offenders = [
+        f"{path.relative_to(PACKAGE)} imports {other}, which lies no deeper"
+        for path, found in IMPORTS.items()
+        for other in sorted(found - {room(path)})
+        if LEVEL[other] >= LEVEL[room(path)]
+    ]
+    assert offenders == []
+
+
+def test_kernels_import_nothing_outside_kernels():
+    offenders = {
+        p.name: found for p, found in IMPORTS.items() if room(p) == "kernels" and found - {"kernels"}
+    }
+    assert offenders == {}
+
+
+def test_only_kernels_touch_the_extension():
+    words = ("kernels._native", "import _native")
+    others = [path for path in FILES if room(path) != "kernels"]
+    offenders = [str(path) for path in others if any(word in path.read_text() for word in words)]
+    assert offenders == []
 
 
 def test_batches_are_looped_over_in_the_loop_alone():
@@ -85,3 +96,13 @@ def test_batches_are_looped_over_in_the_loop_alone():
 def test_modules_are_short_enough_to_be_one_idea():
     lengths = {p.relative_to(PACKAGE).as_posix(): len(p.read_text().splitlines()) for p in FILES}
     assert {name: n for name, n in lengths.items() if n > 350} == {}
+
+
+def test_names_of_tests_have_at_most_60_characters():
+    trees = {path: ast.parse(path.read_text()) for path in Path(__file__).parent.rglob("*.py")}
+    names = {
+        path: [n.name for n in ast.walk(t) if isinstance(n, ast.FunctionDef)] for path, t in trees.items()
+    }
+    tests = {path: [name for name in own if name.startswith("test_")] for path, own in names.items()}
+    assert [name for own in tests.values() for name in own if len(name) > 60] == []
+    assert [path.name for path, own in tests.items() if path.name.startswith("test_") and not own] == []

@@ -33,7 +33,7 @@ def requirements() -> list[Requirement]:
     return [Requirement(text) for text in texts]
 
 
-def test_every_requirement_is_locked_at_one_exact_version_inside_its_range():
+def test_every_requirement_is_locked_at_one_version_in_its_range():
     for requirement in requirements():
         locked = LOCK.get(requirement.name.lower())
         assert locked is not None, f"{requirement.name} is not in requirements.lock"
@@ -50,7 +50,7 @@ def test_build_requirements_are_among_the_locked_build_extra():
     assert needed <= build
 
 
-def test_the_lock_pins_torch_and_its_exact_partner_without_cuda_packages():
+def test_the_lock_pins_torch_and_its_partner_without_cuda():
     assert str(LOCK["torch"].specifier) == "==2.13.0"
     assert str(LOCK["torchvision"].specifier) == "==0.28.0"
     # Triton brings no CUDA along; its interpreter runs the GPU kernels in the tests.
@@ -65,7 +65,7 @@ def test_this_environment_is_the_locked_one():
         )
 
 
-def test_conda_environment_installs_the_lock_and_this_project_on_the_same_pythons():
+def test_the_conda_environment_installs_the_lock_and_project():
     conda = read_yaml(ROOT / "environment.yml")
     plain = [d for d in conda["dependencies"] if isinstance(d, str)]
     pip = next(d["pip"] for d in conda["dependencies"] if isinstance(d, dict))

@@ -45,7 +45,7 @@ def test_published_results_hold_todays_claims_table(found: list[Result]):
     assert table in (ROOT / "reports" / "README.md").read_text(), "run: leandnn write"
 
 
-def test_findings_say_what_is_wrong_and_no_number_that_no_claim_has(found: list[Result]):
+def test_findings_say_what_is_wrong_and_numbers_of_claims_alone(found: list[Result]):
     claims = {result.claim.id: result.claim for result in found}
     for line in findings():
         linked = [claims[name] for name in re.findall(r"\.md#([\w-]+)\)", line)]
@@ -97,7 +97,7 @@ def test_commands_of_the_readme_are_understood():
         _parser().parse_args(command.split())
 
 
-def test_every_published_figure_stands_on_a_page_with_its_numbers():
+def test_every_published_figure_is_on_a_page_with_its_numbers():
     pages = {path: path.read_text() for path in (ROOT / "reports").glob("*.md")}
     figures = sorted((ROOT / "reports" / "figures").glob("*.png"))
     assert figures

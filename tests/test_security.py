@@ -27,6 +27,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+from detect_secrets.core.scan import scan_file
+from detect_secrets.settings import default_settings, transient_settings
 
 from leandnn import params, paths
 from leandnn.claims import claimfile
@@ -58,7 +61,7 @@ def mark(tmp_path: Path) -> Path:
     return tmp_path / "ran"
 
 
-def test_the_malicious_pickle_of_these_tests_does_run_where_pickles_are_trusted(mark: Path):
+def test_the_malicious_pickle_runs_where_pickles_are_trusted(mark: Path):
     pickle.loads(pickle.dumps(Evil(mark)))
     assert mark.exists()
 
@@ -86,9 +89,7 @@ FORMS: dict[str, Callable[[Path], bytes]] = {
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch's, before it refuses
 @pytest.mark.parametrize("form", FORMS)
-def test_a_malicious_checkpoint_with_a_right_digest_is_refused_and_not_run(
-    tmp_path: Path, mark: Path, form: str
-):
+def test_a_malicious_checkpoint_of_right_digest_is_not_run(tmp_path: Path, mark: Path, form: str):
     payload = FORMS[form](mark)
     path = tmp_path / "run.ckpt"
     path.write_bytes(checkpoint.MAGIC + hashlib.sha256(payload).digest() + payload)
@@ -124,9 +125,7 @@ READERS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("reader", READERS)
-def test_malicious_contents_of_an_archive_are_refused_and_not_run(
-    tmp_path: Path, mark: Path, reader: str, form: str
-):
+def test_malicious_contents_of_an_archive_are_not_run(tmp_path: Path, mark: Path, reader: str, form: str):
     read, member = READERS[reader]
     path = tarball(tmp_path / "a.tgz", (member, FORMS[form](mark)))
     with pytest.raises(LeandnnError, match=re.escape(member)):
@@ -240,11 +239,10 @@ SHOWN = [
 ]
 ACTIVE = [
     ("application/javascript", "alert(1)"),
-    ("application/vnd.jupyter.widget-view+json", {"model_id": "1"}),
     ("application/vnd.unheard-of+json", {}),
     ("text/html", "<script>alert(1)</script>"),
-    ("text/html", '<iframe src="https://example.org"></iframe>'),
-    ("image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'),
+    ("text/html", '<a href="javascript:alert(1)"><img src="x" onerror="alert(1)"></a>'),
+    ("image/svg+xml", '<svg xmlns="http://www.w3.org/2000/svg" ><foreignObject/></svg>'),
 ]
 
 
@@ -279,7 +277,7 @@ def test_what_only_shows_something_is_kept_as_it_is(mime: str, value: str):
     assert "<script" not in value or "html" not in mime, "pandas escapes its cells"
 
 
-def test_the_published_notebooks_pass_through_the_normaliser_unchanged():
+def test_published_notebooks_pass_the_normaliser_unchanged():
     published = sorted((ROOT / "reports" / "notebooks").glob("*.ipynb"))
     assert published
     for path in published:
@@ -360,82 +358,54 @@ def dangers(tree: ast.AST, file: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT / "src").as_posix())
-def test_no_source_file_can_run_what_it_reads(path: Path):
-    assert dangers(ast.parse(path.read_text()), path.name) == []
+def test_no_source_file_can_run_what_it_reads():
+    found = {path: dangers(ast.parse(path.read_text()), path.name) for path in SOURCES}
+    assert {path.name: kinds for path, kinds in found.items() if kinds} == {}
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
+def test_the_search_finds_what_it_is_for():
+    lines = [
         "import pickle; pickle.loads(b'')", "from pickle import load", "pickle.Unpickler(f).load()",
         "class U(pickle.Unpickler): pass", "class _Unpickler(pickle.Unpickler): pass", "import yaml",
         "import yaml as y; y.load('x')", "eval('1')", "exec('1')", "import os; os.system('x')",
         "subprocess.run('x', shell=True)", "subprocess.run('x', shell=flag)", "torch.load(p)",
         "torch.load(p, weights_only=False)", "np.load(p, allow_pickle=True)", "YAML()", "YAML(typ='unsafe')",
         "tarfile.open(p).extractall()",
-    ],
-)  # fmt: skip
-def test_the_search_finds_what_it_is_for(code: str):
-    assert dangers(ast.parse(code), "archives.py")
+    ]  # fmt: skip
+    assert [code for code in lines if not dangers(ast.parse(code), "archives.py")] == []
 
 
-SECRETS = {
-    "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "AWS key": r"\b(AKIA|ASIA)[0-9A-Z]{16}\b",
-    "GitHub token": r"\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{40,})",
-    "GitLab token": r"\bglpat-[A-Za-z0-9_-]{20}",
-    "Slack token": r"\bxox[abprs]-[A-Za-z0-9-]{10,}",
-    "Google key": r"\bAIza[A-Za-z0-9_-]{35}",
-    "Hugging Face token": r"\bhf_[A-Za-z]{34}\b",
-    "OpenAI or Anthropic key": r"\bsk-(ant-|proj-)?[A-Za-z0-9_-]{32,}",
-    "npm token": r"\bnpm_[A-Za-z0-9]{36}\b",
-    "PyPI token": r"\bpypi-[A-Za-z0-9_-]{50,}",
-    "JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.",
-    "password in a URL": r"[a-z]://[^\s/:@\"'{}<>]+:[^\s/:@\"'{}<>]{3,}@",
-    "assigned secret": r"(?i)\b(password|passwd|secret|api_?key|auth_?token)\b\s*[:=]\s*[\"'][^\"'\s{}$]{8,}[\"']",
-}
+WRITTEN = ("src", "tests", "notebooks", "docs", "tools", "studies", ".ci", ".github", ".dvc")
 
 
-def secrets(text: str) -> list[str]:
-    return [name for name, pattern in SECRETS.items() if re.search(pattern, text)]
+def secrets(files: list[Path]) -> list[str]:
+    """What detect-secrets names in files; not by randomness, which every digest has."""
+    with default_settings():
+        known = [plugin.__name__ for plugin in get_mapping_from_secret_type_to_class().values()]
+    with transient_settings({"plugins_used": [{"name": n} for n in known if "HighEntropy" not in n]}):
+        return [
+            f"{path.name}:{one.line_number}: {one.type}" for path in files for one in scan_file(str(path))
+        ]
 
 
 @pytest.mark.slow
-def test_no_tracked_file_holds_a_secret():
+def test_no_file_that_people_write_holds_a_secret():
     listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, check=False)
     if listed.returncode != 0:
         pytest.skip("NOT CHECKED, secrets in the tree: this is no git checkout")
-    files = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
-    assert len(files) > 50
-    found = {}
-    for path in files:
-        if path.is_file() and (kinds := secrets(path.read_bytes().decode("utf-8", errors="replace"))):
-            found[path.relative_to(ROOT).as_posix()] = kinds
-    assert found == {}
+    names = [Path(name) for name in listed.stdout.decode().split("\0") if name]
+    written = [ROOT / name for name in names if len(name.parts) == 1 or name.parts[0] in WRITTEN]
+    assert len(written) > 50
+    assert secrets([path for path in written if path.is_file()]) == []
     unwanted = re.compile(r"(^|/)(\.env|\.netrc|\.pypirc|id_(rsa|ed25519)|credentials)$|\.(pem|p12|pfx|key)$")
-    assert [path.name for path in files if unwanted.search(path.as_posix())] == []
-    assert not (ROOT / ".dvc" / "config.local").is_file() or ROOT / ".dvc" / "config.local" not in files
+    assert [name for name in names if unwanted.search(name.as_posix())] == []
+    assert Path(".dvc/config.local") not in names
 
 
-def test_each_kind_of_secret_would_be_found():
-    letters, digits = "a" * 60, "0" * 60
-    examples = {
-        "private key": "-----BEGIN " + "RSA PRIVATE KEY-----",
-        "AWS key": "AKIA" + "A" * 16,
-        "GitHub token": "ghp_" + letters[:36],
-        "GitLab token": "glpat-" + digits[:20],
-        "Slack token": "xoxb-" + digits[:12],
-        "Google key": "AIza" + letters[:35],
-        "Hugging Face token": "hf_" + letters[:34],
-        "OpenAI or Anthropic key": "sk-" + letters[:48],
-        "npm token": "npm_" + letters[:36],
-        "PyPI token": "pypi-" + letters,
-        "JSON web token": "eyJ" + letters + ".eyJ" + letters + ".x",
-        "password in a URL": "https://me:" + "hunter2@example.org",
-        "assigned secret": 'api_key = "' + "hunter2hunter2" + '"',
-    }
-    assert {name: name in secrets(text) for name, text in examples.items()} == dict.fromkeys(SECRETS, True)
+def test_a_key_in_a_file_would_be_found(tmp_path: Path):
+    path = tmp_path / "x.py"
+    path.write_text("KEY = 'AKIA" + "A1" * 8 + "'\n# -----BEGIN " + "RSA PRIVATE KEY-----\n")
+    assert len(secrets([path])) == 2
 
 
 @pytest.mark.slow

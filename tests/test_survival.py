@@ -260,7 +260,7 @@ def test_training_killed_at_random_moments_ends_as_if_unbroken(
         print(f"\n{line}")
 
 
-def test_a_study_killed_at_random_moments_has_each_run_once_and_as_if_unbroken(
+def test_a_study_killed_at_random_has_each_run_once_as_unbroken(
     repository: Path, unbroken: Unbroken, capsys: pytest.CaptureFixture[str]
 ):
     small(repository)
@@ -364,7 +364,7 @@ write_json(ROOT / "digests" / "bf16-vision.json", {
 """
 
 
-def test_a_pipeline_whose_dvc_is_killed_ends_as_if_unbroken_and_up_to_date(
+def test_a_pipeline_whose_dvc_is_killed_ends_as_if_unbroken(
     repository: Path, unbroken: Unbroken, capsys: pytest.CaptureFixture[str]
 ):
     """Every other kill hits dvc alone, so that its child lives on beside the next dvc."""
@@ -411,7 +411,7 @@ def finished(unbroken: Unbroken, tmp_path: Path) -> Path:
     return root
 
 
-def test_what_killed_processes_left_half_written_goes_with_the_next_run(finished: Path, unbroken: Unbroken):
+def test_what_a_kill_left_half_written_goes_with_the_next_run(finished: Path, unbroken: Unbroken):
     kept, redone = sorted((finished / "build" / "checkpoints").rglob("*.done.json"))
     dead = subprocess.Popen(["true"])
     dead.wait()
@@ -429,7 +429,7 @@ def test_what_killed_processes_left_half_written_goes_with_the_next_run(finished
     assert not state.exists()
 
 
-def test_what_runs_took_is_kept_though_a_kill_came_before_it_was_written(finished: Path):
+def test_what_runs_took_is_kept_through_a_kill(finished: Path):
     cost = finished / "build" / "costs.json"
     known = json.loads(cost.read_text())
     cost.unlink()
@@ -439,7 +439,7 @@ def test_what_runs_took_is_kept_though_a_kill_came_before_it_was_written(finishe
     assert set(known) == {f"bf16-vision/{name}" for name in RUNS}
 
 
-def test_a_report_killed_after_its_first_figure_is_made_by_the_same_command_again(bare: Path):
+def test_a_killed_report_is_made_by_the_same_command_again(bare: Path):
     source = "import pathlib, time\npathlib.Path(out_dir, 'a.txt').write_text('a')\n"
     source += "time.sleep(0 if pathlib.Path('../go').exists() else 60)"
     path = demo_notebook(bare, source, parameters="out_dir = 'x'")
@@ -474,7 +474,7 @@ os._exit(0)
 """
 
 
-def test_a_worker_whose_parent_is_killed_while_it_still_imports_does_not_train(bare: Path):
+def test_a_worker_orphaned_while_it_imports_does_not_train(bare: Path):
     must(bare, sys.executable, "-c", ORPHAN)
     deadline = time.monotonic() + 4
     while not (bare / "trained").exists() and time.monotonic() < deadline:
@@ -716,9 +716,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory, cifar_file: Path) -> dict[
 
 
 @pytest.mark.parametrize("case", LOCKED)
-def test_a_folder_that_may_not_be_written_is_one_sentence_before_any_work(
-    answers: dict[str, dict[str, Any]], case: str
-):
+def test_an_unwritable_folder_is_one_sentence_before_any_work(answers: dict[str, dict[str, Any]], case: str):
     _, named, _ = LOCKED[case]
     answer = answers[case]
     assert answer["status"] == 1, answer
@@ -766,7 +764,7 @@ def test_repro_gives_no_advice_on_staging_and_pushing(bare: Path):
 
 
 @pytest.mark.parametrize("cut", [0, 3, 18, 20])
-def test_a_torn_dvc_lock_ends_repro_with_the_command_that_mends_it(bare: Path, cut: int):
+def test_a_torn_dvc_lock_ends_repro_with_its_mending_command(bare: Path, cut: int):
     strip_pipeline(bare)
     lock = bare / "dvc.lock"
     must(bare, "dvc", "repro", "--quiet")
@@ -820,9 +818,7 @@ pipeline.train(made)
 """
 
 
-def test_a_clock_that_jumps_back_by_days_changes_no_bit_and_deletes_nothing(
-    repository: Path, unbroken: Unbroken
-):
+def test_a_clock_that_jumps_back_by_days_changes_no_bit(repository: Path, unbroken: Unbroken):
     """A day back in mid-training, forth again for the next run, two days back at the end."""
     small(repository)
     folder = repository / "build" / "checkpoints" / "bf16-vision"
@@ -919,7 +915,7 @@ def flip(data: bytes) -> bytes:
     return data[:9] + bytes([data[9] ^ 1]) + data[10:]
 
 
-def test_a_damaged_store_ends_repro_with_the_command_that_mends_it(pushed: Path, tmp_path: Path):
+def test_a_damaged_store_ends_repro_with_its_mending_command(pushed: Path, tmp_path: Path):
     copy = clone(pushed, tmp_path / "copy")
     store = copy / "store"
     damage(object_of(store, "runs/a:p.txt"), flip)
@@ -937,7 +933,7 @@ def test_a_damaged_store_ends_repro_with_the_command_that_mends_it(pushed: Path,
     assert contents(copy / "runs") == contents(pushed / "runs")
 
 
-def test_what_is_damaged_in_git_too_never_comes_back_and_is_made_anew(pushed: Path, tmp_path: Path):
+def test_what_is_damaged_in_git_too_is_made_anew(pushed: Path, tmp_path: Path):
     copy = clone(pushed, tmp_path / "copy")
     store = copy / "store"
     damage(object_of(store, "runs/a:p.txt"), flip)
@@ -958,9 +954,7 @@ def test_what_is_damaged_in_git_too_never_comes_back_and_is_made_anew(pushed: Pa
     assert list(doctor.damaged_objects(copy / ".dvc" / "cache")) == []
 
 
-def test_the_doctor_finds_damage_in_the_cache_that_dvc_has_used_and_its_command_mends_the_files(
-    pushed: Path, tmp_path: Path
-):
+def test_the_doctor_finds_and_mends_damage_in_dvcs_cache(pushed: Path, tmp_path: Path):
     expected = contents(pushed / "runs")
     root = tmp_path / "copy"
     shutil.copytree(pushed, root)

@@ -28,7 +28,7 @@ def test_each_schedule_is_its_formula(p: float):
     assert factor("zero", p) == 0
 
 
-def test_the_papers_schedule_is_sigmoid_first_cosine_last_and_both_a_half_in_the_middle():
+def test_the_papers_schedule_is_sigmoid_first_cosine_last():
     assert factor("sigmoid_cosine", 0.25) == pytest.approx(sigmoid(0.25))
     assert factor("sigmoid_cosine", 0.75) == pytest.approx(cosine(0.75))
     assert factor("sigmoid_cosine", 0.5) == pytest.approx(0.5)

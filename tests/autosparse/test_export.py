@@ -51,7 +51,7 @@ def test_grouped_convolutions_stay_as_they_are():
 
 
 @pytest.mark.parametrize("density", [0.05, 0.2, 0.6, 1.0])
-def test_the_nearest_pattern_has_the_density_in_blocks_and_keeps_the_heavy_ones(density: float):
+def test_the_nearest_pattern_keeps_the_heavy_blocks(density: float):
     weight = torch.randn(32, 8, 3, 3, generator=torch.Generator().manual_seed(0))
     weight[8:16, :2] *= 20  # a heavy corner
     pattern = export.nearest(weight, density, BLOCKS)
@@ -66,7 +66,7 @@ def test_the_nearest_pattern_has_the_density_in_blocks_and_keeps_the_heavy_ones(
     assert torch.equal(mask, export.nearest(weight, density, BLOCKS).mask())
 
 
-def test_the_nearest_pattern_keeps_more_than_a_random_one_of_its_kind():
+def test_the_nearest_pattern_keeps_more_than_a_random_one():
     weight = torch.randn(32, 96, generator=torch.Generator().manual_seed(0))
     kept = weight.abs()[export.nearest(weight, 0.2, BLOCKS).mask()].sum() / weight.abs().sum()
     assert kept > 0.25
@@ -91,7 +91,7 @@ def hardened() -> tuple[export.Hardened, Accounting]:
     return hook, Accounting(hook, batch_size=16, input_shape=IMAGE)
 
 
-def test_a_hardened_net_ends_in_its_patterns_at_the_sparsity_it_had():
+def test_a_hardened_net_keeps_its_sparsity_in_its_patterns():
     hook, record = hardened()
     result = train(Shapes(), SETTINGS, (hook, record))
     assert result.metrics["sparsity"] == pytest.approx(0.7, abs=0.01)

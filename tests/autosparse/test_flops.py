@@ -85,7 +85,7 @@ def test_rows_are_fractions_of_dense_and_end_with_the_total():
     assert rows[-1]["training"] == pytest.approx(total.total / ledger.training_macs)
 
 
-def test_zeros_of_thresholds_masks_and_block_sparse_layers_are_seen_alike():
+def test_zeros_of_every_method_are_counted_alike():
     net = small()
     mask = torch.rand(8, 72, generator=torch.Generator().manual_seed(1)) < 0.3
     with torch.no_grad():
@@ -127,6 +127,6 @@ def test_rigls_published_fractions_follow_from_its_formula(of_resnet50: flops.Le
     assert flops.rigl(f_s, f_d, 100) / flops.dense(f_d) == pytest.approx(0.23, abs=0.01)
 
 
-def test_the_papers_two_and_sevenfold_fit_one_another_in_the_formula():
+def test_the_papers_two_and_sevenfold_fit_in_the_formula():
     # At a seventh of the inference FLOPs from the first step on, 2 f_S + f_D is 0.43 of dense; it reached a half.
     assert flops.dense_gradient(1 / 7, 1.0) / 3 == pytest.approx(0.43, abs=0.005)

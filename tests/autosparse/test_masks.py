@@ -105,7 +105,7 @@ def test_nothing_trains_outside_a_static_mask():
         assert (weight[mask] != 0).all()
 
 
-def test_rigl_drops_the_smallest_grows_the_largest_gradients_and_moves_no_weight():
+def test_rigl_drops_the_smallest_and_grows_the_largest_gradients():
     method = RigL(UNIFORM, seed=1, exclude=EXCLUDE, interval=10, drop=0.3)
     seen: dict[str, object] = {}
 
@@ -148,7 +148,7 @@ def test_rigl_drops_the_smallest_grows_the_largest_gradients_and_moves_no_weight
         assert torch.equal(seen["after"][name][kept], weight[kept])
 
 
-def test_rigl_keeps_its_masks_after_the_last_change_and_costs_what_its_formula_says():
+def test_rigl_keeps_its_last_masks_and_costs_what_it_says():
     method = RigL(UNIFORM, seed=1, exclude=EXCLUDE, interval=10, until=0.5)
     record, changes, masks = Accounting(method, batch_size=16, input_shape=IMAGE), [], {}
 
@@ -165,7 +165,7 @@ def test_rigl_keeps_its_masks_after_the_last_change_and_costs_what_its_formula_s
     assert result.metrics["train_macs"] == pytest.approx(published)
 
 
-def test_mest_explores_within_its_soft_bound_and_ends_at_its_density():
+def test_mest_stays_in_its_soft_bound_and_ends_at_its_density():
     method = Mest(UNIFORM, seed=1, exclude=EXCLUDE, rounds=12, extra=((0.0, 0.5), (0.5, 0.25), (0.75, 0.0)))
     counts, masks, grown = {}, {}, []
 

@@ -32,7 +32,7 @@ def learned(**changes: object) -> tuple[Learned, Accounting]:
     return hook, Accounting(hook, batch_size=16, input_shape=IMAGE)
 
 
-def test_weights_are_thresholded_and_parameters_stay_the_optimizers():
+def test_weights_are_thresholded_on_the_optimizers_parameters():
     net = model()
     before = dict(net.named_parameters())
     plain = net[3].weight.detach().clone()
@@ -78,7 +78,7 @@ def test_a_requested_sparsity_is_met_within_a_point_at_the_end(wanted: float, th
     assert counted / (16 * 8 * 9 + 16 * 16 * 9) == pytest.approx(wanted, abs=0.01)
 
 
-def test_a_target_leaves_the_differences_between_layers_to_the_training():
+def test_a_target_leaves_layers_differences_to_the_training():
     hook, record = learned(target=0.8)
     result = train(Shapes(), SETTINGS, (hook, record))
     assert abs(result.metrics["density:3"] - result.metrics["density:7"]) > 0.01
@@ -122,7 +122,7 @@ def test_alpha_decides_what_masked_weights_receive():
     assert masked_share(alpha=1.0, schedule="constant") > masked_share(alpha=0.3, schedule="constant") > 0.01
 
 
-def test_weights_return_from_under_the_threshold_only_while_gradients_reach_them():
+def test_weights_return_only_while_gradients_reach_them():
     def returned(schedule: str) -> float:
         options = Options(exclude=EXCLUDE, alpha=1.0, schedule=schedule, init=-3.0, zero_from=None, every=5)
         settings = dataclasses.replace(GENTLE, momentum=0.0)
@@ -132,7 +132,7 @@ def test_weights_return_from_under_the_threshold_only_while_gradients_reach_them
     assert returned("constant") > 0
 
 
-def test_a_layer_that_falls_under_its_threshold_is_reported_and_held():
+def test_a_layer_under_its_threshold_is_reported_and_held():
     net = model()
     sparse = AutoSparse(net, exclude=EXCLUDE, every=1)
     with torch.no_grad():
@@ -149,7 +149,7 @@ def test_a_layer_that_falls_under_its_threshold_is_reported_and_held():
     sparse.update(0.2)  # reported once
 
 
-def test_a_target_that_grown_weights_put_out_of_reach_stops_the_run():
+def test_a_target_out_of_reach_of_grown_weights_stops_the_run():
     sparse = AutoSparse(model(), exclude=EXCLUDE, every=1, target=0.9)
     with torch.no_grad():
         sparse.original("7").fill_(2.0)

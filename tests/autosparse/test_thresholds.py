@@ -60,7 +60,7 @@ def test_soft_threshold_by_hand():
 
 
 @pytest.mark.parametrize(("shape", "of_score"), SHAPES)
-def test_soft_forward_is_the_formula_and_alpha_zero_is_plain_autograd(
+def test_soft_forward_is_the_formula_alpha_zero_plain_autograd(
     shape: tuple[int, ...], of_score: tuple[int, ...]
 ):
     weight, score, upstream = drawn(shape, of_score)
@@ -132,7 +132,7 @@ def test_step_gradients_of_dst_are_those_of_its_estimator(shape: tuple[int, ...]
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(found, expected, strict=True))
 
 
-def test_annealed_step_gradients_of_masked_weights_are_alpha_times_those_of_kept_ones():
+def test_masked_weights_step_gradients_are_alpha_times_kept_ones():
     weight, threshold, upstream = drawn((30, 4), (1,))
     threshold = torch.full((1,), 0.3, dtype=torch.float64, requires_grad=True)
     full = torch.autograd.grad(step_threshold(weight, threshold, 1.0), (weight, threshold), upstream)

@@ -26,7 +26,7 @@ def test_each_operation_and_tensor_is_compared_three_ways(rows):
     assert all(r.values > 0 and 0 <= r.equal <= 1 for r in rows)
 
 
-def test_emulated_results_are_the_exact_ones_but_where_the_order_of_a_sum_decides(rows):
+def test_emulated_results_are_exact_but_for_the_order_of_sums(rows):
     for r in rows:
         if r.compared == "emulated, exact":
             assert r.equal > 0.99, r
@@ -34,7 +34,7 @@ def test_emulated_results_are_the_exact_ones_but_where_the_order_of_a_sum_decide
 
 
 @pytest.mark.parametrize("operation", ["linear", "linear, BF16 bias", "conv2d", "conv_transpose2d", "matmul"])
-def test_emulated_and_native_results_agree_where_both_round_the_same(rows, operation: str):
+def test_emulated_and_native_agree_where_both_round_the_same(rows, operation: str):
     for tensor in ("y", "dx"):
         r = find(rows, operation, tensor, "emulated, native")
         assert r.equal > 0.99, r

@@ -51,7 +51,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("policy_name", POLICIES)
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_whole_step_of_one_layer_is_bit_equal_to_the_same_by_hand_in_float64(name: str, policy_name: str):
+def test_a_layers_step_is_bit_equal_to_float64_by_hand(name: str, policy_name: str):
     policy, fmt, mode = POLICIES[policy_name]
     make, shape = LAYERS[name]
     layer = make()
@@ -96,7 +96,7 @@ def test_a_product_of_two_activations_is_bit_equal_too(policy_name: str):
     assert torch.equal(b.grad.double(), by_hand(dy64.mT @ a64, fmt, mode))
 
 
-def test_the_operands_are_what_makes_the_sums_exact_and_rounding_real():
+def test_the_operands_make_sums_exact_and_rounding_real():
     x = operand((1000,), "bf16", 1.0)
     assert not torch.equal(x, round_to(x, "bf16"))
     assert torch.equal(by_hand(x, "bf16", "nearest_even").float(), round_to(x, "bf16"))

@@ -34,7 +34,7 @@ def rounded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 # --- working copies ----------------------------------------------------------------------------------------
 
 
-def test_a_weight_is_rounded_once_however_often_it_and_its_views_are_used(rounded):
+def test_a_weight_is_rounded_once_however_often_it_is_used(rounded):
     layer, x = nn.Linear(8, 8, bias=False), torch.randn(2, 8)
     with emulate(layer, Policy(weights="bf16")):
         y = layer(layer(x)) + x @ layer.weight.t() + F.linear(x, layer.weight[:, 2:4].repeat(1, 4))
@@ -83,7 +83,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_weight_that_the_optimizer_changes_inside_the_block_is_rounded_anew(name: str):
+def test_a_weight_that_the_optimizer_changes_is_rounded_anew(name: str):
     layer, x = nn.Linear(4, 4), torch.randn(2, 4)
     optimizer = OPTIMIZERS[name](layer.parameters())
     with emulate(layer, PAPER):
@@ -94,7 +94,7 @@ def test_a_weight_that_the_optimizer_changes_inside_the_block_is_rounded_anew(na
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_weight_that_anything_else_changes_inside_the_block_is_rounded_anew(name: str):
+def test_a_weight_that_anything_else_changes_is_rounded_anew(name: str):
     layer, x = nn.Linear(4, 4), torch.randn(2, 4)
     with torch.no_grad(), emulate(layer, PAPER):
         before = layer(x)

@@ -78,7 +78,7 @@ def test_a_projected_lstm_written_out_is_torchs():
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_dropout_stands_between_recurrent_layers_in_training_alone():
+def test_recurrent_layers_have_dropout_between_in_training_alone():
     layer = nn.LSTM(5, 6, num_layers=2, dropout=0.5)
     with EmulationMode(layer, Policy.fp32(), 0):
         first, second = layer(SEQUENCE)[0], layer(SEQUENCE)[0]
@@ -127,7 +127,7 @@ def test_grouped_attention_written_out_is_torchs():
         assert torch.allclose(F.scaled_dot_product_attention(x, y, y, enable_gqa=True), expected, atol=1e-5)
 
 
-def test_attention_is_rounded_as_the_same_products_written_by_hand():
+def test_attention_is_rounded_as_the_same_products_by_hand():
     x, y, z = (torch.randn(2, 6, 8) for _ in range(3))
     with emulate(nn.Identity(), PAPER):
         found = F.scaled_dot_product_attention(x, y, z)

@@ -39,7 +39,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layers_whole_step_equals_the_same_products_in_float64_from_rounded_operands(name: str):
+def test_a_layers_step_equals_float64_from_rounded_operands(name: str):
     torch.manual_seed(0)
     make, shape = LAYERS[name]
     layer = make()
@@ -88,7 +88,7 @@ def test_matmul_of_two_activations_rounds_both_data_gradients():
         lambda x, w: torch.mm(x, mat2=w.t()),
     ],
 )
-def test_functional_calls_are_rounded_however_their_arguments_are_passed(call):
+def test_functional_calls_are_rounded_however_they_are_called(call):
     torch.manual_seed(0)
     x, w = torch.randn(3, 8), torch.randn(5, 8)
     with emulate(nn.Identity(), Policy.paper()):
@@ -96,7 +96,7 @@ def test_functional_calls_are_rounded_however_their_arguments_are_passed(call):
     assert close_to_rounded(y, rounded64(x) @ rounded64(w).t())
 
 
-def test_a_transposed_weight_is_still_a_weight_whose_gradient_stays_fp32():
+def test_a_transposed_weights_gradient_stays_fp32():
     torch.manual_seed(0)
     layer, x = nn.Linear(8, 5, bias=False), torch.randn(3, 8, requires_grad=True)
     with emulate(layer, Policy.paper()):
@@ -106,7 +106,7 @@ def test_a_transposed_weight_is_still_a_weight_whose_gradient_stays_fp32():
     assert not is_bf16(layer.weight.grad)
 
 
-def test_a_masked_weight_is_still_a_weight_whose_gradient_stays_fp32():
+def test_a_masked_weights_gradient_stays_fp32():
     torch.manual_seed(0)
     weight, mask = nn.Parameter(torch.randn(5, 8)), (torch.rand(5, 8) > 0.5).float()
     with emulate(nn.Identity(), Policy.paper()):
@@ -137,7 +137,7 @@ def test_one_weight_used_twice_sums_two_fp32_gradients():
 
 
 @pytest.mark.parametrize("call", [F.linear, lambda x, w: x @ w.t()])
-def test_a_gradient_that_is_to_be_differentiated_again_is_refused(call):
+def test_differentiating_a_gradient_again_is_refused(call):
     layer, x = nn.Linear(4, 4), torch.randn(2, 4, requires_grad=True)
     with emulate(layer, Policy.paper()):
         y = call(x, layer.weight).sum()
@@ -145,7 +145,7 @@ def test_a_gradient_that_is_to_be_differentiated_again_is_refused(call):
         torch.autograd.grad(y, x, create_graph=True)
 
 
-def test_recomputed_activations_are_rounded_with_the_documented_context():
+def test_recomputed_activations_are_rounded_in_the_context():
     torch.manual_seed(0)
     layer = nn.Linear(8, 8)
 
@@ -183,7 +183,7 @@ def test_the_fp32_policy_changes_no_bit():
     assert torch.equal(inside, model(x))
 
 
-def test_a_residual_sums_shared_gradient_is_not_rounded_for_its_other_branch():
+def test_a_shared_gradient_is_not_rounded_for_the_other_branch():
     # y = x + conv(x): the gradient of y reaches both branches as one tensor. Only the convolution rounds it.
     torch.manual_seed(0)
     conv, x = nn.Conv2d(4, 4, 1, bias=False), torch.randn(2, 4, 3, 3, requires_grad=True)
@@ -198,7 +198,7 @@ def test_a_residual_sums_shared_gradient_is_not_rounded_for_its_other_branch():
     assert torch.allclose(through_conv.double(), exact, rtol=2.0**-7, atol=1e-5)
 
 
-def test_a_net_without_gradients_and_in_channels_last_runs_rounded():
+def test_a_net_without_gradients_in_channels_last_is_rounded():
     torch.manual_seed(0)
     model = SmallResNet().eval().to(memory_format=torch.channels_last)
     x = torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)

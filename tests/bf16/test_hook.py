@@ -52,7 +52,7 @@ def train(policy: Policy, path: Path | None = None, **changes: object) -> tuple[
     return loop.train(Regression(), settings(**changes), (hook,), checkpoint_path=path), hook
 
 
-def test_weights_without_master_copies_are_bf16_from_the_first_step_to_the_last():
+def test_weights_without_master_copies_are_bf16_at_every_step():
     hook = Emulation(Policy.no_master())
     model = Regression().build()
     hook.attach(model, torch.optim.SGD(model.parameters(), lr=0.1))
@@ -91,7 +91,7 @@ def test_a_lost_update_is_a_change_that_rounding_takes_back():
     assert master.shares() == {"w": pytest.approx(2 / 3)}
 
 
-def test_stochastic_rounding_of_master_weights_is_right_on_average():
+def test_stochastic_rounding_of_weights_is_right_on_average():
     weight = nn.Parameter(torch.ones(10_000))
     master = MasterWeights({"w": weight}, Rounding("bf16", "stochastic"), seed=0)
     for update in range(64):
@@ -152,7 +152,7 @@ def test_two_seeds_round_differently():
     assert runs[0].weights_sha256 != runs[1].weights_sha256
 
 
-def test_gradients_too_small_for_fp16_are_rescued_by_loss_scaling():
+def test_loss_scaling_rescues_gradients_too_small_for_fp16():
     class Faint(Regression):
         def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
             return super().loss(model, batch) * 1e-8

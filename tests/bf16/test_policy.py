@@ -39,7 +39,7 @@ def test_the_control_rounds_nothing():
 
 
 @pytest.mark.parametrize("mode", ["nearest_even", "stochastic"])
-def test_without_master_weights_the_papers_flow_has_one_place_more(mode: str):
+def test_without_master_weights_the_flow_has_one_place_more(mode: str):
     policy = Policy.no_master(mode)
     assert rounded(policy) == rounded(Policy.paper()) | {"master_weights": ("bf16", mode)}
 
@@ -53,7 +53,7 @@ def test_only_one_preset_is_meant_for_loss_scaling():
     assert dataclasses.replace(Policy.fp16_loss_scaling(), loss_scaling=False) == Policy.fp16()
 
 
-def test_a_format_alone_takes_the_policys_mode_and_a_rounding_keeps_its_own():
+def test_a_format_takes_the_policys_mode_a_rounding_its_own():
     policy = Policy(weights="bf16", activations_in=Rounding(Format(4, 3)), mode="toward_zero")
     assert policy.weights == Rounding("bf16", "toward_zero")
     assert policy.activations_in == Rounding(Format(4, 3), "nearest_even")

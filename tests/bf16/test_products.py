@@ -31,7 +31,7 @@ def q(x: Tensor) -> Tensor:
         lambda c, a, b: c.addmm(a, b),
     ],
 )
-def test_addmm_rounds_its_factors_and_its_sum_but_not_what_is_added(call):
+def test_addmm_rounds_factors_and_sum_but_not_what_is_added(call):
     c, a, b = torch.randn(3, 4), torch.randn(3, 5), torch.randn(5, 4)
     with emulate(nn.Identity(), PAPER):
         y = call(c, a, b)
@@ -137,7 +137,7 @@ def test_an_empty_batch_goes_through_and_back(policy: Policy):
     assert all(not p.grad.any() for p in net.parameters())
 
 
-def test_linear_as_one_node_gives_the_bits_of_the_three_nodes_of_any_other_product():
+def test_linear_as_one_node_has_the_bits_of_three_nodes():
     layer, x = nn.Linear(7, 5), torch.randn(6, 7, requires_grad=True)
     dy = torch.randn(6, 5)
     results = []
@@ -212,7 +212,7 @@ def test_a_bag_with_scales_is_refused():
         )
 
 
-def test_block_sparse_layers_round_as_the_dense_layers_of_the_same_weights():
+def test_block_sparse_layers_round_as_dense_ones():
     mask = torch.zeros(16, 32, dtype=torch.bool)
     mask[:8, :16] = mask[8:, 16:] = True
     layer = BlockSparseLinear(Pattern.from_mask(mask))

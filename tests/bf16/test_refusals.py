@@ -60,7 +60,7 @@ def test_autocast_inside_is_refused(call):
         lambda a: torch.cdist(a, a),
     ],
 )
-def test_products_without_a_rule_are_refused_rather_than_left_in_fp32(call):
+def test_products_without_a_rule_are_refused(call):
     with emulate(nn.Identity(), PAPER), pytest.raises(NotImplementedError, match="no rule"):
         call(torch.ones(2, 2))
 
@@ -133,7 +133,7 @@ def test_exempt_modules_stay_fp32_with_all_below_them(exempt, fp32):
     assert {name for name, rounded in found.items() if not rounded} == fp32
 
 
-def test_the_weight_of_an_exempt_module_is_exempt_in_functional_calls_too():
+def test_an_exempt_modules_weight_is_exempt_in_functional_calls():
     model, x = Net(), torch.randn(4, 6)
     head, body = model.head.weight, model.body[0].weight
 
@@ -146,7 +146,7 @@ def test_the_weight_of_an_exempt_module_is_exempt_in_functional_calls_too():
     assert [torch.equal(a, b) for a, b in zip(found, plain, strict=True)] == [True, True, False]
 
 
-def test_an_exempt_name_that_no_module_has_is_an_error_naming_those_there_are():
+def test_an_exempt_name_of_no_module_is_refused_with_the_names():
     words = r"'fc' does not exist, the model has: body, body.0"
     with pytest.raises(ValueError, match=words), emulate(Net(), Policy(weights="bf16", exempt=("fc",))):
         pass

@@ -68,7 +68,7 @@ def test_counts_are_those_of_the_tensors():
     assert all((s.role, s.format, s.mode) != ("", "", "") for s in rows.values())
 
 
-def test_recurrent_products_tables_and_free_products_find_their_modules():
+def test_products_of_every_kind_find_their_modules():
     policy = Policy(
         activations_in="bf16",
         activations_out="bf16",
@@ -129,7 +129,7 @@ def test_the_counted_step_is_the_emulated_step(policy: Policy, monkeypatch: pyte
     assert torch.equal(found[0].detach(), expected.detach())
 
 
-def test_updates_without_master_weights_are_listed_with_what_was_lost():
+def test_updates_without_master_weights_list_what_was_lost():
     net = nn.Linear(4, 3)
     report = rounding_sites(
         net, torch.randn(2, 4), Policy.no_master(), optimizer=lambda p: torch.optim.SGD(p, lr=1e-6)
@@ -215,7 +215,7 @@ def test_an_empty_batch_is_refused():
         rounding_sites(nn.Linear(4, 4), torch.empty(0, 4))
 
 
-def test_the_table_names_what_it_has_and_leaves_out_empty_columns():
+def test_the_table_leaves_out_empty_columns():
     report = rounding_sites(nn.Linear(4, 3), torch.randn(2, 4), Policy(weights=Format(4, 3)))
     head, _, row = report.to_markdown().splitlines()
     assert "updates lost" not in head
@@ -284,7 +284,7 @@ def test_what_is_no_policy_is_refused():
         rounding_sites(nn.Linear(4, 4), torch.randn(2, 4), "bf16")  # type: ignore[arg-type]
 
 
-def test_a_compiled_part_is_refused_rather_than_left_out_of_the_table():
+def test_a_compiled_part_is_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         compiled = torch.jit.trace(nn.Linear(4, 4), torch.randn(2, 4))

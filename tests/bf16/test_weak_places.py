@@ -45,7 +45,7 @@ class Regression:
         return {"test_size": 0.0}
 
 
-def test_gradients_too_small_for_fp16_are_found_and_loss_scaling_saves_them():
+def test_gradients_too_small_for_fp16_are_found_and_saved():
     plain, scaled = weak_places(Regression(1e-7), SETTINGS, arms("fp16", "fp16-loss-scaling"))
     assert plain.to_zero is not None
     assert (plain.to_zero.module, plain.to_zero.tensor, plain.to_zero.stage) == ("model.1", "dy", "backward")
@@ -63,7 +63,7 @@ def test_gradients_too_large_for_fp16_are_named():
     assert (scaled.first_non_finite.module, scaled.first_non_finite.tensor) == ("model.1", "dy")
 
 
-def test_without_master_weights_small_updates_are_lost_and_their_parameter_is_named():
+def test_parameters_that_lose_small_updates_are_named():
     bf16, none = weak_places(Regression(1.0), SETTINGS, arms("bf16", "no-master"))
     assert bf16.stalled is None
     assert none.stalled is not None

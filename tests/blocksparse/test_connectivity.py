@@ -27,7 +27,7 @@ def test_the_gap_is_that_of_the_masks_singular_values():
     assert spectral_gap(pattern) == pytest.approx(1 - float(values[1] / values[0]))
 
 
-def test_a_complete_pattern_has_gap_1_and_two_components_have_gap_0():
+def test_a_complete_pattern_has_gap_1_two_components_gap_0():
     assert spectral_gap(Pattern.unstructured(torch.ones(4, 6, dtype=torch.bool))) == pytest.approx(1)
     assert spectral_gap(Pattern.unstructured(torch.ones(4, 1, dtype=torch.bool))) == 1
     apart = torch.block_diag(torch.ones(3, 3), torch.ones(3, 3)).bool()
@@ -94,7 +94,7 @@ def test_what_is_no_chain_is_refused(masks: list[torch.Tensor]):
         path_counts(masks)
 
 
-def test_the_hook_reports_sparse_layers_and_pruned_ones_in_the_models_order():
+def test_the_hook_reports_layers_in_the_models_order():
     conv, dense = BlockSparseConv2d(random(8, 4 * 9, 7), 4, 3), nn.Linear(8, 3)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), conv, nn.Flatten(), dense)
     masks: dict[str, Pattern] = {}

@@ -135,7 +135,7 @@ def hooked() -> nn.Module:
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_what_cannot_be_converted_is_named_and_nothing_has_changed(model: nn.Module, name: str, message: str):
+def test_what_cannot_be_converted_is_named_and_unchanged(model: nn.Module, name: str, message: str):
     kinds = [type(m) for m in model.modules()]
     with pytest.raises(ValueError, match=message):
         convert(model, {name: halves(8, 8)})

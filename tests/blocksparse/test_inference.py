@@ -100,7 +100,7 @@ class Functions(nn.Module):
         return F.relu(z) + z
 
 
-def test_relus_as_functions_are_folded_but_not_where_the_layers_output_is_needed_itself():
+def test_relu_functions_are_folded_unless_their_input_is_needed():
     model = Functions().eval()
     folded = fold(model)
     x = torch.randn(5, 8)

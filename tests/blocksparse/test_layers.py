@@ -181,7 +181,7 @@ def test_parameters_are_the_non_zeros_alone():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_initial_values_have_the_variance_of_a_dense_layer_with_as_many_inputs(kind: str):
+def test_initial_values_have_a_dense_layers_variance(kind: str):
     torch.manual_seed(0)
     pattern = pattern_of(kind, 256, 512)
     layer = BlockSparseLinear(pattern)
@@ -247,7 +247,7 @@ def test_layers_that_cannot_be_made_are_refused():
 # State
 
 
-def test_a_state_dict_survives_files_and_loads_into_the_same_pattern(tmp_path: Path):
+def test_a_state_dict_survives_a_file(tmp_path: Path):
     sparse, other = (convert(Net(), net_patterns("rbgp4")) for _ in range(2))
     buffer = io.BytesIO()
     torch.save(sparse.state_dict(), buffer)
@@ -260,7 +260,7 @@ def test_a_state_dict_survives_files_and_loads_into_the_same_pattern(tmp_path: P
     assert weights_sha256(third) == weights_sha256(sparse)
 
 
-def test_a_state_dict_of_another_pattern_is_refused_and_leaves_the_values():
+def test_a_state_dict_of_another_pattern_is_refused():
     here, there = net_patterns("rbgp4"), net_patterns("block")  # as many non-zeros
     model = convert(Net(), here)
     before = model.head.values.clone()

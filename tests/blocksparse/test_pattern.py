@@ -140,7 +140,7 @@ def test_a_mask_made_of_blocks_is_taken_and_any_other_is_refused(block_mask: np.
             Pattern.from_mask(mask, block)
 
 
-def test_the_message_says_which_block_of_a_mask_is_neither_full_nor_empty():
+def test_a_block_that_is_neither_full_nor_empty_is_named():
     mask = np.zeros((8, 8), dtype=bool)
     mask[4, 6] = True
     with pytest.raises(ValueError, match=r"block at row 4, column 4 has 1 of 16 entries"):
@@ -176,7 +176,7 @@ def test_index_bytes_by_hand():
     assert Pattern.rbgp4(uneven, (8, 1), g_i, (4, 4)).index_nbytes == 2 * (2 + 1) + 2 * 3 + 2 * 4
 
 
-def test_blocks_that_overhang_are_cut_off_and_counted_by_what_is_left():
+def test_overhanging_blocks_are_cut_off_and_count_what_is_left():
     # 30 × 10 in blocks of 16 × 8, of 4 × 4: a grid of 2 × 2 of 8 × 3, the last rows 2 high, the last columns 2 wide.
     mask = np.zeros((8, 3), bool)
     mask[0, 0] = mask[7, 0] = mask[7, 2] = True
@@ -211,7 +211,7 @@ def test_large_patterns_take_four_bytes_where_two_do_not_reach():
     assert Pattern.unstructured(many).index_nbytes == 4 * 257 + 2 * 65536
 
 
-def test_an_rbgp4_index_is_a_thousandth_of_csr_at_the_size_of_the_paper():
+def test_an_rbgp4_index_is_a_thousandth_of_csr_at_papers_size():
     pattern = Pattern.random_product(4096, 4096, 0.75, (4, 1), (4, 4), generator())
     assert pattern.index_nbytes == 2 * (16 * 16 + 16 * 16)  # two graphs of 16 × 32, degree 16
     assert pattern.csr_index_nbytes == 4 * 4097 + 2 * pattern.nnz
@@ -361,7 +361,7 @@ def test_a_file_with_another_header_is_refused_in_a_sentence(
         Pattern.load(path)
 
 
-def test_a_file_cut_or_changed_anywhere_is_refused_and_never_another_pattern(saved: tuple[Pattern, Path]):
+def test_a_file_cut_or_changed_anywhere_is_refused(saved: tuple[Pattern, Path]):
     pattern, path = saved
     content = path.read_bytes()
     for end in range(0, len(content), 37):

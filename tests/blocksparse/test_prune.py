@@ -56,7 +56,7 @@ def test_blocks_of_the_largest_sum_stay():
     assert sums[kept].min() > sums[~kept].max()
 
 
-def test_blocks_that_do_not_divide_and_unknown_patterns_are_refused():
+def test_blocks_that_do_not_divide_and_unknown_ones_are_refused():
     with pytest.raises(ValueError, match=r"blocks of \(4, 4\) do not divide the 8 × 18 weight"):
         prune.blocks((4, 4), 0.5)(parameter(8, 2, 3, 3), 1.0)
     for name in ("ring", "block4", "blockx4", "4x4"):
@@ -79,7 +79,7 @@ def test_a_layer_that_the_model_does_not_have_is_refused():
         hook.attach(model, torch.optim.SGD(model.parameters(), lr=0.1))
 
 
-def test_first_and_last_layers_are_not_pruned_and_sparse_ones_count():
+def test_first_and_last_layers_are_not_pruned():
     model = net()
     assert list(prune.prunable(model)) == ["features.4", "features.8"]
     pattern = Pattern.unstructured(torch.ones(8, 72, dtype=torch.bool))

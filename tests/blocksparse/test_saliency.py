@@ -19,9 +19,7 @@ tables = st.tuples(st.integers(1, 6), st.integers(1, 9)).flatmap(
 
 @settings(deadline=None)
 @given(tables, st.data())
-def test_the_highest_of_every_row_are_kept_and_of_equal_ones_the_first(
-    table: list[list[int]], data: st.DataObject
-):
+def test_a_rows_highest_are_kept_and_of_equal_ones_the_first(table: list[list[int]], data: st.DataObject):
     scores = np.array(table, np.float32)
     members = st.integers(0, scores.shape[1])
     counts = np.array(data.draw(st.lists(members, min_size=len(table), max_size=len(table))))

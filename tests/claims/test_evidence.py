@@ -192,7 +192,7 @@ def test_a_new_record_of_one_arm_takes_no_pair_away():
 
 
 @pytest.mark.parametrize(("commit", "seeds"), [("1", (0, 1)), ("2", ())], ids=["one state", "two states"])
-def test_old_digests_of_two_arms_are_a_pair_if_a_commit_made_both(commit: str, seeds: tuple[int, ...]):
+def test_old_digests_are_a_pair_if_a_commit_made_both(commit: str, seeds: tuple[int, ...]):
     runs = [
         Run(f"p/c/{arm}", seed, {}, {"m": 1.0}, f"{arm}{seed}", code=f"of {arm}", commit=own)
         for arm, seed, own in (("a", 0, "1"), ("b", 0, commit), ("a", 1, "3"), ("b", 1, "4"))

@@ -109,7 +109,7 @@ class Evil:
         ("list", "in.pth holds list, expected a dict of tensors by name"),
     ],
 )
-def test_what_is_no_checkpoint_of_the_net_is_refused_and_nothing_is_written(
+def test_what_is_no_checkpoint_of_the_net_is_refused(
     broken: str, message: str, net: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     tensors: dict[str, Tensor] = {name: own.clone() for name, own in net.state_dict().items()}
@@ -231,7 +231,7 @@ def test_inspect_shows_sections_and_layers(compressed: Path, capsys: pytest.Capt
         assert re.search(rf"^{own.name} +{own.rows}×{own.columns} .* {own.total_bits // 8} ", shown.out, re.M)
 
 
-def test_inspect_says_what_is_wrong_with_a_broken_file_and_shows_the_rest(
+def test_inspect_names_what_is_broken_and_shows_the_rest(
     compressed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     whole = compressed.read_bytes()

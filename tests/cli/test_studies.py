@@ -164,7 +164,7 @@ def test_a_killed_worker_loses_no_finished_run(leandnn: Run, repository: Path):
 
 
 @pytest.mark.slow
-def test_a_second_process_on_the_same_comparison_is_refused_with_the_pid(leandnn: Run, repository: Path):
+def test_a_second_process_on_a_comparison_is_refused_by_pid(leandnn: Run, repository: Path):
     lock = repository / "build" / "locks" / "train-bf16-vision.lock"
     lock.parent.mkdir(parents=True)
     with lock.open("w") as stream:
@@ -176,9 +176,7 @@ def test_a_second_process_on_the_same_comparison_is_refused_with_the_pid(leandnn
 
 
 @pytest.mark.slow
-def test_a_damaged_result_and_a_damaged_checkpoint_are_named_and_the_rerun_works(
-    leandnn: Run, repository: Path
-):
+def test_damaged_results_and_checkpoints_are_named_and_rerun(leandnn: Run, repository: Path):
     arguments = (*TRAIN, "--set", "seeds=0")
     assert leandnn(*arguments).returncode == 0
     good = digests(repository)
@@ -294,7 +292,7 @@ def test_a_file_of_digests_says_all_of_a_study(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_damaged_prepared_file_stops_training_with_the_mending_command(leandnn: Run, repository: Path):
+def test_a_damaged_prepared_file_stops_training_with_the_cure(leandnn: Run, repository: Path):
     path = repository / "data" / "prepared" / "cifar10.safetensors"
     content = bytearray(path.read_bytes())
     path.unlink()  # a link to the real file
@@ -306,7 +304,7 @@ def test_a_damaged_prepared_file_stops_training_with_the_mending_command(leandnn
 
 
 @pytest.mark.slow
-def test_a_folder_that_may_not_be_written_is_named_before_any_training(repository: Path):
+def test_an_unwritable_folder_is_named_before_any_training(repository: Path):
     """As an unprivileged user: root ignores permission bits."""
     (repository / "runs").mkdir()
     (repository / "runs").chmod(0o555)

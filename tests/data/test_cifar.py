@@ -38,7 +38,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- load ------------------------------------------------------------------------------------------------
 
 
-def test_a_split_comes_in_file_order_as_uint8_images_and_int64_labels(prepared: Path):
+def test_a_split_is_in_file_order_as_uint8_and_int64(prepared: Path):
     train, test = (cifar.load("tiny", split, prepared=prepared) for split in ("train", "test"))
     assert (train.images.dtype, train.images.shape) == (torch.uint8, (30, 3, 32, 32))
     assert (train.labels.dtype, train.labels.shape) == (torch.int64, (30,))
@@ -48,7 +48,7 @@ def test_a_split_comes_in_file_order_as_uint8_images_and_int64_labels(prepared: 
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 15, 29, 30])
-def test_a_subset_is_balanced_and_takes_the_first_of_each_class_in_file_order(prepared: Path, count: int):
+def test_a_subset_takes_the_first_of_each_class_alike(prepared: Path, count: int):
     whole = cifar.load("tiny", prepared=prepared)
     part = cifar.load("tiny", count=count, prepared=prepared)
     expected = []
@@ -152,7 +152,7 @@ def numbered(count: int, classes: int) -> cifar.Images:
     return cifar.Images(images, numbers % classes)
 
 
-def test_what_is_held_out_is_of_every_class_alike_and_does_not_train():
+def test_held_out_images_are_of_every_class_and_do_not_train():
     whole = numbered(200, 4)
     train, held = cifar.held_out(whole, 0.1)
     assert torch.bincount(held.labels).tolist() == [5] * 4
@@ -163,7 +163,7 @@ def test_what_is_held_out_is_of_every_class_alike_and_does_not_train():
     assert torch.equal(held.labels, torch.tensor(right) % 4)
 
 
-def test_what_is_held_out_is_the_same_every_time_and_another_with_another_seed():
+def test_held_out_images_depend_on_the_seed_alone():
     whole = numbered(200, 4)
     again = [cifar.held_out(whole, 0.1, seed)[1].images[:, 0, 0, 0].tolist() for seed in (0, 0, 1)]
     assert again[0] == again[1] != again[2]
@@ -188,9 +188,7 @@ def test_a_validation_share_too_small_for_a_class_is_refused():
         cifar.held_out(numbered(20, 2), 0.01)
 
 
-def test_reading_the_test_set_is_logged_and_reading_the_training_set_is_not(
-    prepared: Path, caplog: pytest.LogCaptureFixture
-):
+def test_reading_the_test_set_alone_is_logged(prepared: Path, caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO", "leandnn.data.cifar"):
         cifar.held_out(cifar.load("tiny", prepared=prepared), 0.5)
         assert not caplog.messages
@@ -214,7 +212,7 @@ def test_synthetic_images_are_the_same_bytes_everywhere(split: str, seed: int, d
     assert hashlib.sha256(made.images.numpy().tobytes()).hexdigest() == digest
 
 
-def test_synthetic_images_do_not_depend_on_how_many_are_made_and_their_classes_are_balanced():
+def test_synthetic_images_are_balanced_and_keep_among_more():
     few, many = (cifar.synthetic("train", count) for count in (30, 1500))
     assert torch.equal(few.images, many.images[:30])
     assert torch.bincount(many.labels).tolist() == [150] * 10

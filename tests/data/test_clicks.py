@@ -78,7 +78,7 @@ def test_labels_follow_the_stored_probabilities(rows: clicks.Clicks):
         assert abs(float((y - p)[inside].sum())) < 4 * spread
 
 
-def test_probabilities_are_those_of_the_formula_in_floating_point(rows: clicks.Clicks):
+def test_probabilities_are_those_of_the_formula_in_floats(rows: clicks.Clicks):
     world = clicks_synthesis.World(0)
     x = rows.integers[:500].clamp(min=0).double().numpy()
     c = rows.categories[:500].numpy()
@@ -105,7 +105,7 @@ def test_the_table_of_probabilities_is_the_logistic_function():
     assert table.min() > 0 and bool((np.diff(table) >= 0).all())
 
 
-def test_the_logarithm_is_exact_at_powers_of_two_and_linear_between():
+def test_the_logarithm_is_exact_at_powers_of_two_linear_between():
     counts = np.array([0, 1, 2, 3, 5, 7, 8190])
     expected = [
         int(256 * (math.floor(math.log2(n + 1)) + Fraction(n + 1, 2 ** math.floor(math.log2(n + 1))) - 1))
@@ -205,7 +205,7 @@ def test_dense_features_are_logarithms_and_missing_ones_zero():
     assert torch.allclose(clicks.dense(values), torch.tensor([0.0, 0.0, 0.0, math.log(2), math.log(101)]))
 
 
-def test_batches_refuse_sizes_seeds_and_places_that_are_not_there(rows: clicks.Clicks):
+def test_batches_refuse_sizes_seeds_and_places_not_there(rows: clicks.Clicks):
     few = rows.part(0, 5)
     with pytest.raises(LeandnnError, match="the batch size is 6, expected 1 to 5"):
         clicks.Batches(few, 6, seed=0)

@@ -61,7 +61,7 @@ def test_every_augmented_image_is_a_padded_crop_flipped_or_not():
     assert len(seen) > 30
 
 
-def test_augmentation_draws_every_shift_and_flip_about_equally_often():
+def test_augmentation_draws_shifts_and_flips_equally_often():
     # Each pixel holds its own row and column, so that the middle of a batch tells where it came from.
     rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     image = torch.stack([rows, columns, columns]).to(torch.uint8)
@@ -87,7 +87,7 @@ def test_a_resumed_epoch_equals_the_tail_of_an_unbroken_one(augment: Augmentatio
     assert len(whole) == len(unbroken) == 5
 
 
-def test_batches_do_not_depend_on_the_global_generator_or_on_the_subset_of_steps_drawn():
+def test_batches_depend_on_no_global_state_or_earlier_steps():
     images = numbered(24)
     torch.manual_seed(1)
     first = list(batches(images).epoch(3))
@@ -115,14 +115,14 @@ def test_the_order_of_an_epoch_is_pinned():
     assert order.tolist() == [1, 11, 9, 13, 4, 8, 6, 12, 3, 10, 0, 7, 14, 5, 2, 15]
 
 
-def test_an_epoch_shows_every_image_once_but_for_the_last_partial_batch():
+def test_an_epoch_shows_every_image_once_but_a_partial_batch():
     shown = torch.cat([labels for _, labels in batches(numbered(43), 8).epoch(0)]).tolist()
     assert len(shown) == len(set(shown)) == 40
 
 
 @pytest.mark.parametrize("augment", AUGMENTS)
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_batches_are_normalised_float32_in_the_memory_format_asked_for(
+def test_batches_are_normalised_float32_in_the_format_asked_for(
     augment: Augmentation | None, channels_last: bool
 ):
     images = numbered(16)
@@ -138,7 +138,7 @@ def test_batches_are_normalised_float32_in_the_memory_format_asked_for(
         assert torch.equal(ours[0], theirs[0])
 
 
-def test_without_augmentation_the_images_are_only_shuffled_and_normalised():
+def test_without_augmentation_images_are_shuffled_and_normalised():
     images = numbered(16)
     for batch, labels in batches(images, augment=None).epoch(0):
         expected = torch.stack([reference(images.images[number], 0, 0, False) for number in labels])
@@ -185,7 +185,7 @@ def test_what_cannot_be_is_told_at_once_with_both_values(call: Callable[[], obje
 # --- reflected borders and alternating flips ---------------------------------------------------------------
 
 
-def test_reflected_borders_repeat_the_image_without_its_outermost_pixels():
+def test_reflected_borders_repeat_all_but_the_outermost_pixels():
     images = numbered(24, side=12)
     moves = [(d, r, f) for d in range(-2, 3) for r in range(-2, 3) for f in (False, True)]
     seen = set()
@@ -207,7 +207,7 @@ def mirrored(pipeline: Batches, epoch: int) -> Tensor:
     return found
 
 
-def test_alternating_flips_show_the_other_side_in_every_next_epoch():
+def test_alternating_flips_show_the_other_side_next_epoch():
     row = torch.arange(16, dtype=torch.uint8).expand(3, 16, 16)
     images = Images(row.expand(400, 3, 16, 16).contiguous(), torch.arange(400))
     alternating = batches(images, augment=Augmentation(2, "reflect", "alternating"))

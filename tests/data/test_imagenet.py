@@ -64,7 +64,7 @@ def test_reading_leaves_the_runs_generator_alone(splits: tuple[Split, Split]):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_processes_of_a_group_share_an_epochs_batches_as_one_would_accumulate_them(
+def test_a_groups_processes_share_batches_as_one_accumulates(
     splits: tuple[Split, Split],
 ):
     train, val = splits
@@ -76,7 +76,7 @@ def test_the_processes_of_a_group_share_an_epochs_batches_as_one_would_accumulat
     assert sorted(labels.tolist()) == sorted(val.labels)
 
 
-def test_pixels_are_normalised_and_the_middle_is_taken_for_evaluation(tmp_path: Path):
+def test_pixels_are_normalised_and_evaluation_takes_the_middle(tmp_path: Path):
     for split in ("train", "val"):
         (tmp_path / split / "a").mkdir(parents=True)
         pixels = np.zeros((64, 128, 3), np.uint8)
@@ -100,7 +100,7 @@ def test_training_crops_move_and_flip(splits: tuple[Split, Split]):
 
 @pytest.mark.parametrize("broken", ["truncated", "text", "empty", "gone"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_image_stops_the_run_by_name_or_is_left_out_and_counted(
+def test_an_unreadable_image_is_named_or_left_out_and_counted(
     tmp_path: Path, broken: str, workers: int, capfd: pytest.CaptureFixture[str]
 ):
     jpegs.write(tmp_path, classes=2, train=4, val=1)

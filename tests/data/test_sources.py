@@ -253,7 +253,7 @@ def test_every_source_ends_in_the_same_tensors(tiny: Tiny, prepare: Callable[[Ti
     assert tiny.leftovers() == []
 
 
-def test_the_prepared_bytes_do_not_depend_on_the_source_or_the_machine(tiny: Tiny):
+def test_prepared_bytes_depend_on_no_source_or_machine(tiny: Tiny):
     prepare_from_official(tiny)
     first = tiny.fetch().read_bytes()
     tiny.file.unlink()
@@ -305,7 +305,7 @@ def test_quiet_prints_nothing_and_bars_are_for_terminals_alone(
     assert "reading tiny-1.0.0.tgz" in capsys.readouterr().err
 
 
-def test_extra_label_tensors_and_recorded_digests_serve_a_data_set_without_pinned_ones(tiny: Tiny):
+def test_recorded_digests_serve_a_data_set_without_pinned_ones(tiny: Tiny):
     labels = {"labels": ("fine_labels", 10), "coarse_labels": ("coarse_labels", 3)}
     files = {}
     for part, count in (("a", 4), ("b", 2)):
@@ -327,7 +327,7 @@ def test_extra_label_tensors_and_recorded_digests_serve_a_data_set_without_pinne
 
 
 @pytest.mark.parametrize("which", ["official", "package"])
-def test_a_truncated_archive_in_raw_is_named_with_both_sizes_and_digests_and_kept(tiny: Tiny, which: str):
+def test_a_truncated_archive_is_named_with_both_sizes_and_kept(tiny: Tiny, which: str):
     good: Path = getattr(tiny, which)
     put = tiny.put(good)
     put.write_bytes(good.read_bytes()[:-100])
@@ -347,7 +347,7 @@ def test_a_truncated_archive_in_raw_is_named_with_both_sizes_and_digests_and_kep
     assert not tiny.file.exists()
 
 
-def test_an_altered_archive_in_raw_is_an_error_even_if_another_source_would_do(tiny: Tiny):
+def test_an_altered_archive_is_an_error_beside_another_source(tiny: Tiny):
     tiny.put(tiny.package)
     put = tiny.put(tiny.official)
     put.write_bytes(put.read_bytes()[:-1] + b"!")
@@ -486,7 +486,7 @@ def test_a_download_that_breaks_off_is_not_kept(tiny: Tiny):
     assert response.closed
 
 
-def test_a_download_that_ends_early_is_named_with_both_sizes_and_digests(tiny: Tiny):
+def test_a_download_that_ends_early_is_named_with_both_sizes(tiny: Tiny):
     data = tiny.official.read_bytes()[:-1]
     serve(tiny, data)
     message = tiny.refused()
@@ -566,7 +566,7 @@ def test_an_npm_that_delivers_nothing_or_hangs_is_only_a_reason(tiny: Tiny):
 # --- the disk --------------------------------------------------------------------------------------------
 
 
-def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(tiny: Tiny):
+def test_a_disk_that_fills_up_leaves_the_old_file_alone(tiny: Tiny):
     prepare_from_official(tiny)
     tiny.prepared.mkdir()
     tiny.file.write_bytes(b"old")
@@ -596,7 +596,7 @@ def test_a_file_where_the_folder_should_be_is_an_error(tiny: Tiny):
         tiny.fetch()
 
 
-def test_what_a_killed_process_left_goes_and_what_another_is_writing_stays(tiny: Tiny):
+def test_remains_of_killed_processes_go_those_of_living_stay(tiny: Tiny):
     prepare_from_official(tiny)
     tiny.prepared.mkdir()
     gone = subprocess.Popen(["true"])
@@ -748,7 +748,7 @@ def test_an_unknown_name_is_told_with_those_there_are(function: Callable[[str], 
         function("mnist")
 
 
-def test_a_digest_identifies_verified_contents_and_damage_is_refused(tiny: Tiny):
+def test_a_digest_identifies_contents_and_damage_is_refused(tiny: Tiny):
     prepare_from_official(tiny)
     path = tiny.fetch()
     first = prepared_file.digest("tiny", tiny.prepared)

@@ -44,11 +44,11 @@ LETTERS = Vocabulary((*SPECIAL, *(SPACE + c for c in "abcdefgh"), *"abcdefgh"))
 # --- vocabularies ----------------------------------------------------------------------------------------
 
 
-def test_normalised_text_is_lower_case_composed_and_single_spaced():
+def test_normalised_text_is_lower_case_and_single_spaced():
     assert normalise("  Él  dijo:\u00a0E\u0301l\tno\u2003SABE \n") == "él dijo: él no sabe"
 
 
-def test_pieces_are_joined_in_the_order_in_which_they_were_learned():
+def test_pieces_are_joined_in_the_order_they_were_learned():
     vocabulary = Vocabulary((*SPECIAL, "ab", "bc", "abc", SPACE + "a", SPACE, "a", "b", "c"))
     spelt = lambda line: [vocabulary.pieces[token] for token in vocabulary.encode(line)]  # noqa: E731
     assert spelt("bc") == [SPACE, "bc"]
@@ -315,7 +315,7 @@ def test_packages_put_into_raw_are_prepared_and_read_back(small: Small):
     assert "is present" in sources.status("text", small.prepared)
 
 
-def test_a_sample_of_short_pairs_is_the_beginning_of_all_short_pairs(small: Small):
+def test_a_sample_of_short_pairs_is_their_beginning(small: Small):
     small.put()
     small.fetch()
     whole = text.load(prepared=small.prepared)
@@ -462,7 +462,7 @@ def test_a_batch_holds_its_pairs_between_begin_and_end():
     assert batch.source.dtype == batch.inputs.dtype == batch.targets.dtype == torch.int64
 
 
-def test_an_epoch_is_a_function_of_seed_and_epoch_and_can_be_entered_anywhere():
+def test_an_epoch_depends_on_its_seed_and_is_entered_anywhere():
     pairs = bitext(43)
     batches = Batches(pairs, 4, seed=1)
     assert len(batches) == 10
@@ -518,7 +518,7 @@ def test_pairs_without_tokens_or_partners_are_refused():
         of_sentences([one, one], [one, none], LETTERS)
 
 
-def test_the_loss_without_context_is_the_cross_entropy_of_frequencies():
+def test_the_loss_without_context_is_that_of_frequencies():
     train, test = bitext(200, 0), bitext(50, 1)
     counts = np.ones(len(LETTERS))
     for sentence in train.sentences()[1]:

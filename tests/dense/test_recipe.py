@@ -58,7 +58,7 @@ def run(made: Trial, **options: object) -> Result:
     return train(made.task, made.settings, made.hooks, **options)
 
 
-def test_it_learns_and_is_judged_with_and_without_the_mirror_image():
+def test_it_learns_and_is_judged_with_and_without_mirroring():
     found = unbroken("none")
     losses = [row["train_loss"] for row in found.history]
     assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] - 0.1
@@ -121,7 +121,7 @@ def test_the_whitening_bias_trains_for_its_epochs_and_then_stays():
     assert torch.equal(found.model.whiten.weight, filters)
 
 
-def test_norms_biases_learn_64_times_as_fast_and_masks_have_the_last_word():
+def test_norms_biases_learn_64_times_as_fast_and_masks_hold():
     pruned = prune.GradualPruning(prune.unstructured(0.75), layers=("groups.1.conv1",), start=0.1, end=0.5)
     made = trial(build=lambda net: he_start(net, {"groups.1.conv1": 0.25}), hooks=(pruned,))
     assert made.settings.lr_factors == {"groups.*norm?.bias": 64.0}
@@ -220,7 +220,7 @@ def test_validation_images_come_without_reading_the_test_set(
     assert caplog.messages == ["the test images of cifar10 are read"]
 
 
-def test_images_left_over_after_the_last_whole_batch_sit_an_epoch_out():
+def test_images_after_the_last_whole_batch_sit_an_epoch_out():
     made = trial()
     assert made.task.steps_per_epoch() == 4, "280 images in batches of 64: 24 are left over"
     firsts = [batch for batch, _ in made.task.batches(0, 0)]

@@ -84,9 +84,7 @@ def test_it_is_the_definition_block_by_block(
 
 @settings(deadline=None, max_examples=100)
 @given(nested(), st.integers(0, 5))
-def test_a_share_per_level_takes_the_best_of_the_level_and_as_many(
-    case: tuple[list[Size], list[float], Size], seed: int
-):
+def test_a_share_per_level_takes_the_best_of_the_level(case: tuple[list[Size], list[float], Size], seed: int):
     sizes, densities, shape = case
     matrix = weight(*shape, seed=seed)
     kept = np.ones(shape, bool)
@@ -146,7 +144,7 @@ def test_a_convolution_is_the_matrix_of_its_weight():
 
 @pytest.mark.parametrize("shape", [(30, 70), (100, 36), (5, 3), (64, 65)])
 @pytest.mark.parametrize("blocks", [(64, 8, 1), (16, 4), ((8, 4), (4, 2))])
-def test_layers_of_sizes_that_do_not_divide_compute_what_masked_dense_ones_do(shape: Size, blocks: tuple):
+def test_layers_that_do_not_divide_equal_masked_dense_ones(shape: Size, blocks: tuple):
     dense = nn.Linear(shape[1], shape[0])
     pattern = hierarchical(dense.weight, blocks, [0.6] * len(blocks))
     assert pattern.shape == shape and 0 < pattern.density < 1

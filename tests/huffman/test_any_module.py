@@ -88,7 +88,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], bool]] = {
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor is True", "ignore:.*nested tensors.*")
-def test_it_computes_what_its_decoded_weights_do_and_survives_a_file(name: str, tmp_path: Path):
+def test_it_computes_as_its_decoded_weights_and_survives_a_file(name: str, tmp_path: Path):
     make, shape, traced = NETS[name]
     torch.manual_seed(0)
     net, x = make().eval(), torch.rand(shape)
@@ -162,7 +162,7 @@ def test_refusals(name: str):
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("sides", [(0, 4), (4, 0)])
-def test_layers_without_elements_are_refused_and_those_without_non_zeros_served(sides: tuple[int, int]):
+def test_layers_without_elements_are_refused_all_zeros_served(sides: tuple[int, int]):
     with pytest.raises(ValueError, match="the weight has shape .*, expected at least one element"):
         compress(nn.Linear(*sides))
     layer = nn.Linear(4, 3)
@@ -235,7 +235,7 @@ def test_torchs_defaults_of_dtype_and_device_change_nothing(default: torch.dtype
         torch.set_default_dtype(before)
 
 
-def test_a_model_computes_in_several_threads_at_once_and_in_and_out_of_inference_mode():
+def test_a_model_computes_in_several_threads_at_once():
     torch.manual_seed(0)
     convolutions = [nn.Conv2d(16, 16, 3, padding=1) for _ in range(4)]
     net = compress(nn.Sequential(*convolutions), density=0.5)

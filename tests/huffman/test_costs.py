@@ -65,7 +65,7 @@ def test_what_cannot_be_measured_is_refused():
         Costs(**{**costs.__dict__, "batches": (2, 1)})
 
 
-def test_a_net_holds_its_weights_tables_and_one_decoded_convolution():
+def test_a_net_holds_weights_tables_and_a_decoded_convolution():
     model = small()
     linear, conv = model.layers()["3"], model.layers()["0"]
     own = [model.weight_nbytes, linear.table_nbytes, conv.table_nbytes, 4 * 8 * 27]
@@ -118,7 +118,7 @@ def printed(program: str) -> list[list[int]]:
 @pytest.mark.slow
 @counted
 @pytest.mark.skipif(dispatch.supported() == ("reference",), reason="NOT CHECKED without compiled kernels")
-def test_a_linear_layer_needs_the_workspace_that_it_states_and_never_its_dense_weight():
+def test_a_linear_layer_needs_no_more_workspace_than_it_states():
     found = printed(LINEAR)
     assert len(found) == 6
     for batch, major, stated, measured, scratch in found:
@@ -130,7 +130,7 @@ def test_a_linear_layer_needs_the_workspace_that_it_states_and_never_its_dense_w
         assert stated == scratch + (0 if as_it_is else 4 * 8192 * min(batch, 64))
 
 
-def test_a_model_states_its_largest_convolution_and_its_largest_linear_layer():
+def test_a_model_states_its_largest_layer_of_each_kind():
     model = small()
     conv, linear = model.layers()["0"], model.layers()["3"]
     assert isinstance(conv, HuffmanConv2d) and isinstance(linear, HuffmanLinear)
@@ -139,7 +139,7 @@ def test_a_model_states_its_largest_convolution_and_its_largest_linear_layer():
 
 
 @counted
-def test_growth_counts_what_is_freed_before_the_end_and_what_is_returned():
+def test_growth_counts_what_is_freed_and_what_is_returned():
     ((growth, nothing),) = printed(GROWTH)
     assert (8 << 20) - SLACK <= growth <= (8 << 20) + SLACK
     assert nothing < SLACK

@@ -76,19 +76,19 @@ def test_every_stage_is_measured_and_counted(finished):
         assert len(layer.weight.unique()) <= 1 << study.BITS[name]
 
 
-def test_the_file_that_was_loaded_is_as_accurate_as_the_net_that_was_coded(finished):
+def test_the_loaded_file_is_as_accurate_as_the_coded_net(finished):
     metrics = finished[0].metrics
     assert metrics["coded_accuracy"] == metrics["fine_tuned_accuracy"] == metrics["test_accuracy"]
 
 
-def test_what_is_not_reached_yet_is_zero_and_every_epoch_has_the_same_columns(finished):
+def test_every_epoch_has_the_same_columns_zero_before_a_stage(finished):
     first, *_, last = finished[0].history
     assert list(first) == list(last)
     assert first["dense_accuracy"] == first["coded_bytes"] == 0
     assert finished[0].history[2]["dense_accuracy"] > 0 and finished[0].history[2]["coded_bytes"] == 0
 
 
-def test_the_control_and_the_compressed_net_start_from_the_same_weights_and_train_as_long(finished):
+def test_the_control_starts_and_trains_as_the_compressed_net(finished):
     _, watch, hook = finished
     dense, control, retrained, end = hook.ends
     assert control - dense == end - control
@@ -129,7 +129,7 @@ def test_too_few_updates_for_the_phases_are_refused():
         Stages(study.RECIPE, 2, lambda model: {"test_accuracy": 0.0})
 
 
-def test_the_recipe_names_every_layer_of_the_net_and_most_weights_are_in_linear_layers():
+def test_the_recipe_names_every_layer_of_the_net():
     net = study.SmallAlexNet(study.CHANNELS, study.HIDDEN)
     found = layers(net)
     assert set(study.DENSITY) == set(study.BITS) == set(found)
@@ -156,9 +156,7 @@ def plainly(kept: NDArray[np.bool_], value_bits: int) -> float:
 
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 700), st.sampled_from([1, 5, 32]))
 @settings(max_examples=25, deadline=None)
-def test_sizes_before_coding_are_those_of_an_entry_by_entry_count(
-    seed: int, rows: int, columns: int, bits: int
-):
+def test_sizes_before_coding_are_those_of_a_count_by_entry(seed: int, rows: int, columns: int, bits: int):
     rng = np.random.default_rng(seed)
     kept = rng.random((rows, columns)) < rng.choice([0.0, 0.01, 0.2, 1.0])
     assert uncoded_bytes(kept, bits) == pytest.approx(plainly(kept, bits))

@@ -186,7 +186,7 @@ def test_huge_sizes_allocate_nothing(layout: str, field: str, value: int):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_more_slots_than_bits_are_refused_before_anything_is_made_of_them(layout: str):
+def test_more_slots_than_bits_are_refused_at_once(layout: str):
     columns = 1 << 17
     symbols = np.zeros((2, columns), np.uint8)
     symbols[0, : (1 << 16) + 9] = 1

@@ -122,7 +122,7 @@ def test_coordinates_mask_and_transpose_agree(seed: int):
     assert tiles.source.size * tiles.height * tiles.width == panels.nnz
 
 
-def test_columns_of_odd_tiles_have_no_pairs_and_halves_are_filled_with_zero():
+def test_columns_of_odd_tiles_are_filled_with_zero():
     odd = Panels(Graph.complete(2, 2), (1, 1), Graph.complete(2, 3), (4, 1))
     assert column_pairs(odd) is None
     halves = column_pairs(KINDS["unstructured"])
@@ -145,7 +145,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads():
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
-def test_nan_and_infinity_reach_exactly_the_results_that_use_them():
+def test_nan_and_infinity_reach_just_the_results_using_them():
     panels = KINDS["block4x4"]
     plan, values = Plan(panels), torch.ones(panels.nnz)
     mask = torch.from_numpy(panels.mask())
@@ -237,7 +237,7 @@ def test_operators_obey_torchs_rules_and_compile():
     )
 
 
-def test_a_prepared_plan_writes_where_it_is_told_and_sees_changed_values():
+def test_a_prepared_plan_writes_where_told_and_sees_changes():
     panels = KINDS["rbgp4"]
     plan, values = Plan(panels), torch.randn(panels.nnz)
     prepared, x = Prepared(plan, values), torch.randn(panels.shape[1], 70)

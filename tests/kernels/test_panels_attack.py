@@ -103,7 +103,7 @@ cases = st.builds(Case, st.integers(0, 10**6), columns, st.sampled_from(DTYPES))
 @given(case=cases, path=paths, token=st.booleans(), out_token=st.booleans(), gap=st.integers(0, 20),
        offset=st.integers(0, 17), threads=st.sampled_from([1, 2, 7]))  # fmt: skip
 @settings(max_examples=75, deadline=None)
-def test_what_lies_between_and_around_the_rows_is_neither_used_nor_written(
+def test_what_lies_around_the_rows_is_neither_used_nor_written(
     case: Case, path: str, token: bool, out_token: bool, gap: int, offset: int, threads: int
 ):
     nan, n = float("nan"), case.x.shape[1]
@@ -180,7 +180,7 @@ def test_convolutions_of_any_geometry_stay_within_their_images(
     border=st.tuples(*[st.integers(0, 5)] * 2), rows=st.sampled_from([1, 2, 4, 8, 16]), relu=st.booleans(),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
-def test_convolutions_whose_rows_hold_whole_vectors_read_within_their_images(
+def test_convolutions_of_whole_vectors_read_within_their_images(
     seed, path, behind, threads, images, eights, height, kernel, stride, dilation, border, rows, relu
 ):
     """These are computed in place: the image is such that the output is 8, 16, 24 or 32 pixels wide."""

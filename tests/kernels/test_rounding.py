@@ -78,7 +78,7 @@ def neighbours(x: Tensor, fmt: Format) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("choice", NATIVE)
 @pytest.mark.parametrize("fmt", FMTS, ids=name_of)
 @pytest.mark.parametrize("mode", MODES)
-def test_every_kernel_of_this_cpu_gives_the_bits_of_the_reference(choice: str, fmt, mode: str):
+def test_every_kernel_of_this_cpu_has_the_references_bits(choice: str, fmt, mode: str):
     x = torch.cat([every_kind_of_float(1 << 17), near(format_of(fmt))])
     for flush in (False, True):
         expected = reference.round_to(x, fmt, mode, seed=11, flush_subnormals=flush)
@@ -92,7 +92,7 @@ def test_every_kernel_of_this_cpu_gives_the_bits_of_the_reference(choice: str, f
     [("bf16", torch.bfloat16), ("fp16", torch.float16), (Format(5, 2), torch.float8_e5m2)],
     ids=["bf16", "fp16", "e5m2"],
 )
-def test_bits_equal_torchs_cast_but_for_nan_which_torch_writes_in_several_ways(fmt, dtype):
+def test_bits_equal_torchs_cast_but_for_nan(fmt, dtype):
     x = every_kind_of_float()
     ours, torchs = round_to(x, fmt), x.to(dtype).float()
     number = ~torch.isnan(x)
@@ -101,7 +101,7 @@ def test_bits_equal_torchs_cast_but_for_nan_which_torch_writes_in_several_ways(f
     assert torch.isnan(torchs[~number]).all()
 
 
-def test_bf16_has_torchs_bits_nan_included_where_torch_rounds_by_its_scalar_code():
+def test_bf16_has_the_bits_of_torchs_scalar_code_nan_included():
     code = """
 import torch
 from leandnn.kernels import round_to
@@ -203,7 +203,7 @@ def test_stochastic_goes_up_as_often_as_the_distance_says(choice: str, value, fm
     assert abs(up - chance) < 5 * math.sqrt(chance * (1 - chance) / n) + 1e-9
 
 
-def test_stochastic_is_right_on_average_and_its_errors_are_independent():
+def test_stochastic_is_right_on_average_with_independent_errors():
     x = torch.randn(1 << 20, generator=torch.Generator().manual_seed(2))
     a, b = (round_to(x, "bf16", "stochastic", seed=seed) - x for seed in (0, 1))
     for error in (a, b):

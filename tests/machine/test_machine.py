@@ -31,7 +31,7 @@ def test_configure_sets_threads_and_makes_random_numbers_repeat():
 
 
 @pytest.mark.slow
-def test_torchvision_can_be_imported_whether_or_not_its_operators_load():
+def test_torchvision_can_be_imported_without_its_operators():
     code = (
         "from leandnn.machine.libraries import torchvision_operators as mend; print(mend()); "
         "import torchvision.transforms"
@@ -86,9 +86,7 @@ def test_two_cpus_are_two_machines(
 
 
 @pytest.mark.slow
-def test_the_doctor_has_a_line_for_each_part_and_each_failure_names_its_mend(
-    monkeypatch: pytest.MonkeyPatch, capsys
-):
+def test_the_doctor_has_a_line_a_part_and_a_mend_a_failure(monkeypatch: pytest.MonkeyPatch, capsys):
     names = [f.name for f in doctor.findings()]
     assert names == [
         "Python",

@@ -28,7 +28,7 @@ def test_it_has_alexnets_form():
     assert sides == [32, 16, 8, 4]
 
 
-def test_dropout_is_a_function_of_the_seed_and_absent_in_evaluation():
+def test_dropout_depends_on_the_seed_and_ends_in_evaluation():
     torch.manual_seed(0)
     model = SmallAlexNet(classes=7)
     x = torch.randn(4, 3, 32, 32)
@@ -44,7 +44,7 @@ def test_dropout_is_a_function_of_the_seed_and_absent_in_evaluation():
     assert torch.equal(seeded(1), seeded(2))
 
 
-def test_signals_and_gradients_neither_vanish_nor_explode_at_the_start():
+def test_signals_neither_vanish_nor_explode_at_the_start():
     torch.manual_seed(0)
     model = SmallAlexNet(dropout=0.0)
     logits = model(torch.randn(64, 3, 32, 32))

@@ -38,7 +38,7 @@ def test_other_widths_and_classes():
     assert net((8, 16, 24), classes=100)(torch.randn(3, 3, 32, 32)).shape == (3, 100)
 
 
-def test_norms_shift_but_do_not_scale_and_the_whitening_filters_stay():
+def test_norms_do_not_scale_and_whitening_filters_stay():
     frozen = [name for name, p in net().named_parameters() if not p.requires_grad]
     norms = [f"groups.{i}.norm{j}.weight" for i in range(3) for j in (1, 2)]
     assert frozen == ["whiten.weight", *norms]
@@ -71,7 +71,7 @@ def test_convolutions_start_as_the_identity_of_their_inputs():
         assert rest.numel() == 0 or rest.std() > 0
 
 
-def test_masked_layers_start_with_he_weights_scaled_by_their_density():
+def test_masked_layers_start_with_he_weights_by_their_density():
     model = net()
     kept = model.groups[1].conv1.weight.clone()
     assert he_start(model, {"groups.2.conv1": 0.25}) is model

@@ -116,7 +116,7 @@ def test_each_loss_alone_reaches_its_own_player_alone():
         assert {name.split(".")[0] + "." for name in rounds.gradients()} == {own}
 
 
-def test_weights_take_gradients_again_after_a_round_and_after_a_failed_one():
+def test_weights_take_gradients_again_after_a_failed_round():
     rounds = Rounds()
     players = rounds.players
     fixed = players.discriminator.layers[0].bias

@@ -20,7 +20,7 @@ def test_a_convolution_costs_kernel_times_places():
     assert by_name(model, (6, 9, 9)) == {"0:weight": 8 * 3 * 3 * 5 * places}
 
 
-def test_a_linear_layer_costs_its_weight_per_row_and_the_rest_nothing():
+def test_a_linear_layer_costs_its_weight_per_row():
     model = nn.Sequential(nn.Linear(7, 11), nn.ReLU(), nn.BatchNorm1d(5), nn.Linear(11, 3))
     assert by_name(model, (5, 7)) == {"0:weight": 5 * 77, "3:weight": 5 * 33}
 
@@ -42,7 +42,7 @@ def test_attention_costs_its_projections_and_both_products():
     assert by_name(model, (tokens, 16)) == expected
 
 
-def test_a_module_used_twice_counts_twice_and_a_bare_product_is_not_lost():
+def test_a_module_used_twice_counts_twice():
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -67,7 +67,7 @@ def test_the_laptop_nets_are_small_and_all_of_them_learns(build: type[nn.Module]
 
 
 @pytest.mark.parametrize("build", [DLRM, DeepAndCross])
-def test_emulation_reaches_every_product_and_a_wide_format_changes_nothing(build: type[nn.Module]):
+def test_emulation_reaches_every_product(build: type[nn.Module]):
     torch.manual_seed(0)
     model = build(SMALL)
     dense, entries = inputs(SMALL)

@@ -38,7 +38,7 @@ def test_multiply_adds_are_those_of_the_layers_by_hand():
     assert counted == total + 2560
 
 
-def test_the_shortcut_is_a_convolution_only_where_the_shape_changes():
+def test_the_shortcut_is_a_convolution_where_the_shape_changes():
     assert WideBlock(8, 8, 1).shortcut is None
     block = WideBlock(8, 16, 2).eval()
     assert block(torch.randn(2, 8, 8, 8)).shape == (2, 16, 4, 4)

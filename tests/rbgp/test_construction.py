@@ -21,7 +21,7 @@ from leandnn.rbgp.construction import other_lifts
     seed=st.integers(0, 99),
 )  # fmt: skip
 @settings(max_examples=40, deadline=None)
-def test_the_mask_is_the_product_of_its_factors_and_has_the_sparsity(rows: int, cols: int, k: int, seed: int):
+def test_the_mask_is_the_product_of_its_factors(rows: int, cols: int, k: int, seed: int):
     pattern = rbgp4(rows, cols, 1 - 2.0**-k, seed=seed)
     mask = torch.ones(1, 1, dtype=torch.bool)
     for factor in pattern.factors:
@@ -36,7 +36,7 @@ def test_the_mask_is_the_product_of_its_factors_and_has_the_sparsity(rows: int, 
     assert 1 - inner.sparsity == pytest.approx(2.0 ** -(k // 2))
 
 
-def test_sixteen_rows_share_their_columns_where_the_matrix_is_large_enough():
+def test_sixteen_rows_share_columns_in_a_large_matrix():
     pattern = rbgp4(512, 512, 0.875)
     assert pattern.panels.rows == 16
     assert pattern.panels.block == (4, 4)
@@ -149,7 +149,7 @@ def test_factors_by_hand_must_be_connected_and_ramanujan():
         from_factors(good, (1, 1), BipartiteGraph.from_biadjacency(band), (4, 4))
 
 
-def test_a_saved_pattern_comes_back_and_one_of_another_version_is_refused(tmp_path: Path):
+def test_a_saved_pattern_comes_back_another_version_is_refused(tmp_path: Path):
     pattern = rbgp4(128, 64, 0.75, kernel=(3, 3), seed=5)
     pattern.save(tmp_path / "p.safetensors")
     assert Pattern.load(tmp_path / "p.safetensors") == pattern

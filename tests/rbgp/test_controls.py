@@ -12,7 +12,7 @@ from leandnn.rbgp.controls import disconnected, nearly_disconnected
 @pytest.mark.parametrize(
     ("left", "right", "sparsity"), [(64, 32, 0.875), (32, 32, 0.5), (64, 64, 0.75), (128, 64, 0.9375)]
 )
-def test_degrees_are_those_of_the_ramanujan_graph_and_the_gap_is_not(left: int, right: int, sparsity: float):
+def test_degrees_are_a_ramanujan_graphs_and_the_gap_is_not(left: int, right: int, sparsity: float):
     good = ramanujan(left, right, sparsity)
     for graph in (nearly_disconnected(left, right, sparsity), disconnected(left, right, sparsity)):
         assert graph.biadjacency.shape == good.biadjacency.shape
@@ -38,7 +38,7 @@ def test_the_seed_moves_the_crossed_edges():
     assert not torch.equal(first, other)
 
 
-def test_where_every_connected_graph_is_ramanujan_there_is_no_control():
+def test_there_is_no_control_where_every_graph_is_ramanujan():
     with pytest.raises(
         ValueError, match=r"every connected 8 × 8 graph like this is Ramanujan: degrees 2 and 2, σ₂ = 1.848"
     ):

@@ -31,7 +31,7 @@ def test_the_polynomials_make_fields(degree: int):
 @pytest.mark.parametrize(
     ("m", "n", "lifts"), [(8, 8, 1), (8, 8, 3), (16, 16, 2), (4, 8, 2), (6, 6, 1), (16, 4, 1)]
 )
-def test_the_graph_is_biregular_connected_and_within_the_root_of_the_field(m: int, n: int, lifts: int):
+def test_the_graph_is_biregular_and_within_the_fields_root(m: int, n: int, lifts: int):
     graph = hadamard(m, n, lifts)
     assert graph.biadjacency.shape == (m << lifts, n << lifts)
     assert (graph.left_degree, graph.right_degree) == (n, m)
@@ -40,7 +40,7 @@ def test_the_graph_is_biregular_connected_and_within_the_root_of_the_field(m: in
     assert graph.second_singular_value <= math.sqrt(field) + 1e-9
 
 
-def test_no_lift_of_the_complete_graph_has_a_smaller_second_value():
+def test_no_lift_of_a_complete_graph_has_a_smaller_second_value():
     """At m = n = 2^t all new singular values are √m: their squares must add up to the edges less √(m·n)²."""
     graph = hadamard(8, 8, 3)
     values = graph.singular_values()
@@ -73,7 +73,7 @@ def test_voltages_are_the_products_lowest_bits():
 
 
 @pytest.mark.parametrize(("m", "n", "lifts"), [(2, 2, 2), (2, 2, 3), (4, 4, 5)])
-def test_where_the_bound_is_missed_it_is_refused_with_both_values(m: int, n: int, lifts: int):
+def test_a_missed_bound_is_refused_with_both_values(m: int, n: int, lifts: int):
     with pytest.raises(ValueError, match=rf"{lifts} lifts of K_{m},{n} .* singular value of \d.* at most \d"):
         hadamard(m, n, lifts)
 

@@ -40,7 +40,7 @@ def test_the_report_names_every_layer_and_why_one_stays_dense():
     assert "dense: 4 groups" in text and "nearest reachable" in text
 
 
-def test_sparsify_converts_what_the_plan_says_and_keeps_the_variance():
+def test_sparsify_converts_by_plan_and_keeps_the_variance():
     model = net()
     dense = model[1].weight.detach().clone()
     found = sparsify(model, 0.75)
@@ -73,7 +73,7 @@ def test_every_pattern_has_ramanujan_factors_of_its_own():
     assert plan(SmallVGG(), 0.875, seed=3).patterns == patterns
 
 
-def test_other_lifts_are_taken_where_the_even_ones_do_not_fit_and_noted():
+def test_other_lifts_are_taken_and_noted_where_even_ones_fail():
     layers = {layer.name: layer for layer in plan(SmallVGG(), 0.875).layers}
     thin = layers["features.4"]
     assert thin.pattern is not None and thin.note == "lifts (3, 0)"
@@ -81,7 +81,7 @@ def test_other_lifts_are_taken_where_the_even_ones_do_not_fit_and_noted():
     assert layers["features.18"].note == ""
 
 
-def test_wanted_sizes_come_first_and_others_where_they_do_not_divide():
+def test_wanted_sizes_come_first_others_where_they_do_not_fit():
     model = nn.Sequential(nn.Linear(3, 96), nn.Linear(96, 128), nn.Linear(128, 200), nn.Linear(200, 4))
     found = {layer.name: layer for layer in plan(model, 0.5, sizes=[((1, 1), (16, 16))]).layers}
     assert found["1"].pattern is not None and found["1"].pattern.block == (16, 16)
@@ -90,7 +90,7 @@ def test_wanted_sizes_come_first_and_others_where_they_do_not_divide():
     assert found["2"].note == "sizes as fit"
 
 
-def test_deterministic_lifts_and_random_ones_where_those_miss_the_bound():
+def test_lifts_are_random_where_fixed_ones_miss_the_bound():
     sizes = [((1, 1), (1, 1))]
     found = {n.name: n for n in plan(SmallVGG(), 0.875, sizes=sizes, construction="hadamard").layers}
     assert "random lifts" in found["features.8"].note  # G_o there has degree 2

@@ -37,7 +37,7 @@ def trained(made: Trial) -> Result:
     return loop.train(made.task, made.settings, made.hooks)
 
 
-def test_an_rbgp4_net_differs_from_the_shared_one_in_its_patterns_alone(images):
+def test_an_rbgp4_net_differs_in_its_patterns_alone(images):
     ours, shared = trial("rbgp4", images, 3), trial(baselines.trial, images, 3)
     assert ours.settings == shared.settings
     torch.manual_seed(3)
@@ -69,7 +69,7 @@ def test_a_run_has_the_metrics_that_claims_and_figures_need(images):
     assert {"unstructured", "block4x4"} <= set(control.arms)
 
 
-def test_every_arm_of_the_sweep_has_its_sparsity_in_the_same_layers():
+def test_every_arm_of_the_sweep_has_its_sparsity_in_its_layers():
     torch.manual_seed(0)
     own = dict(nets.fixed_net(SmallVGG, 0.75, 0).named_modules())
     for block in nets.RANDOM.values():
@@ -81,7 +81,7 @@ def test_every_arm_of_the_sweep_has_its_sparsity_in_the_same_layers():
                 assert module.pattern.sparsity == pytest.approx(0.75, abs=0.04)
 
 
-def test_arms_of_the_graph_ablation_have_one_degree_and_ascending_gaps():
+def test_arms_of_the_graph_ablation_have_ascending_gaps():
     gaps = []
     for name in ("disconnected", "not-ramanujan", "rbgp4", "hadamard"):
         layers = sparse_layers(nets.fixed_net(SmallVGG, 0.875, 0, functools.partial(nets.single_graph, name)))
@@ -96,7 +96,7 @@ def test_arms_of_the_graph_ablation_have_one_degree_and_ascending_gaps():
     assert gaps[0] == pytest.approx(0, abs=1e-6) and gaps[1] < 0.02 < 0.3 < gaps[2] < gaps[3]
 
 
-def test_values_decay_as_dense_weights_do_and_nothing_else_changes_its_group(images):
+def test_values_decay_as_dense_weights_do(images):
     made = trial("rbgp4", images)
     model = made.task.build()
     optimizer = make_optimizer(model, made.settings)
@@ -109,7 +109,7 @@ def test_values_decay_as_dense_weights_do_and_nothing_else_changes_its_group(ima
     assert [group["weight_decay"] for group in optimizer.param_groups] == [5e-4, 0.0]
 
 
-def test_pruned_arms_are_gradual_pruning_with_connectivity_measured(images):
+def test_pruned_arms_are_gradual_with_connectivity_measured(images):
     small = functools.partial(WideResNet, 10, 1)
     result = trained(trial(study.arm("block4x4_87", small), images, epochs=2))
     assert result.metrics["sparsity"] == pytest.approx(0.875, abs=0.01)

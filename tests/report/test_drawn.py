@@ -13,7 +13,7 @@ from leandnn.report import style
 
 
 @pytest.mark.usefixtures("drawn")
-def test_numbers_of_lines_marks_bars_and_pixels_are_those_that_are_drawn():
+def test_numbers_of_every_mark_are_those_that_are_drawn():
     import matplotlib.pyplot as plt
 
     figure, (left, middle, right) = plt.subplots(1, 3)
@@ -39,7 +39,7 @@ def test_numbers_of_lines_marks_bars_and_pixels_are_those_that_are_drawn():
 
 
 @pytest.mark.usefixtures("drawn")
-def test_a_long_line_is_thinned_and_a_frame_of_ones_own_is_kept_whole(tmp_path: Path):
+def test_a_long_line_is_thinned_and_an_own_frame_kept_whole(tmp_path: Path):
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots()

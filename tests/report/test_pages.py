@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.report.benches import CARD, row, write
+from tests.report.benches import CARD, row, shown, write
+from tests.report.kernels.made import panel_rows
 
 from leandnn import paths, report
 from leandnn.errors import LeandnnError
@@ -84,6 +85,11 @@ def test_a_table_says_machine_and_day_in_its_head(tmp_path: Path):
     assert head.startswith(f"**{CARD['cpu']}") and "2026-11-21" in head
     for name, table in TABLES.items():
         assert re.match(r"\*\*.*, 20\d\d-\d\d-\d\d", table.markdown(paths.ROOT)), name
+
+
+def test_a_machine_without_a_measured_peak_has_no_share_of_it(tmp_path: Path):
+    write(tmp_path, "panels", panel_rows(), card={**CARD, "fma_peak_gflops": None})
+    assert "FMA peak" not in shown(tmp_path, "panels")
 
 
 def test_captions_that_are_damaged_or_miss_a_file_are_refused(tmp_path: Path):

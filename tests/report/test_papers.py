@@ -25,7 +25,7 @@ def test_markdown_in_a_claim_is_shown_as_it_is_written():
     assert papers.plain("Is *a* < `b` |\n$c$ [d]") == r"Is \*a\* \< \`b\` \| \$c\$ \[d\]"
 
 
-def test_pages_have_every_claim_with_its_rules_and_the_files_of_its_evidence():
+def test_pages_have_every_claim_with_its_rules_and_evidence():
     found = verdicts.compute(paths.ROOT)
     known = {page.name: page for page in pages.pages()}
     drawn = papers.Drawn("10_x", "X", [{"name": "x-a", "caption": "What it shows.", "numbers": ""}])

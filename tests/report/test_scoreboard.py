@@ -9,7 +9,7 @@ from leandnn.claims import judge, verdicts
 from leandnn.report import scoreboard
 
 
-def test_a_claim_is_shown_by_its_verdict_then_by_the_larger_scale():
+def test_a_claim_is_shown_by_its_verdict_then_its_scale():
     first = verdicts.compute(paths.ROOT)[0]
     found = first.verdicts["laptop"]
     made = dataclasses.replace(

@@ -16,7 +16,7 @@ def failing(title: str) -> Job:
     return job(title, f"import sys; print('leandnn: {title} has 3, expected 4'); sys.exit(1)")
 
 
-def test_a_worker_that_fails_stops_the_others_and_its_sentence_is_passed_on():
+def test_a_failing_worker_stops_the_others_and_is_quoted():
     done: list[str] = []
     jobs = [failing("first"), job("second", "pass")]
     with pytest.raises(LeandnnError, match=r"^first failed: first has 3, expected 4$"):
@@ -24,7 +24,7 @@ def test_a_worker_that_fails_stops_the_others_and_its_sentence_is_passed_on():
     assert done == []
 
 
-def test_where_the_others_go_on_they_are_done_and_every_failure_is_said(capsys: pytest.CaptureFixture[str]):
+def test_where_others_go_on_every_failure_is_said(capsys: pytest.CaptureFixture[str]):
     done: list[str] = []
     failed: dict[str, str] = {}
     killed = job("fourth", "import os; os.kill(os.getpid(), 9)")

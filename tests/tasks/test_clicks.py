@@ -126,7 +126,7 @@ class Constant(nn.Module):
         return self.value.expand(len(dense))
 
 
-def test_a_run_that_fails_is_recorded_with_what_the_share_of_clicks_gives():
+def test_a_failed_run_is_recorded_as_the_share_of_clicks():
     log = clicks.synthetic("train", 500)
     test = clicks.synthetic("test", 4000)
 

@@ -30,7 +30,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(8, 3, 32, 32, generator=generator), torch.randint(10, (8,), generator=generator)
 
 
-def test_the_loss_is_the_weighted_sum_of_the_tasks_and_the_scaled_divergence():
+def test_the_loss_weighs_the_tasks_and_the_scaled_divergence():
     images, labels = batch()
     student, teacher = net(), net()
     taught = Distillation(task(), teacher, temperature=3.0, weight=0.7)
@@ -43,7 +43,7 @@ def test_the_loss_is_the_weighted_sum_of_the_tasks_and_the_scaled_divergence():
     torch.testing.assert_close(found.double(), 0.3 * own.double() + 0.7 * 9 * kl, rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_reach_the_student_alone_and_are_zero_where_it_equals_the_teacher():
+def test_gradients_reach_the_student_alone():
     images, labels = batch()
     student = net()
     teacher = copy.deepcopy(student)
@@ -82,7 +82,7 @@ def test_no_weight_is_the_task_itself_and_needs_no_teacher_pass():
     assert torch.equal(taught.loss(student, (images, labels)), own.loss(student, (images, labels)))
 
 
-def test_a_student_of_a_teacher_with_norms_trains_in_the_loop_and_leaves_the_teacher_as_it_was():
+def test_a_student_trains_and_leaves_a_teacher_with_norms_as_is():
     teacher = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3072, 10))
     before = copy.deepcopy(teacher.state_dict())
     taught = Distillation(task(), teacher, temperature=4.0, weight=0.5)

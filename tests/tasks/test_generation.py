@@ -158,7 +158,7 @@ class Broken(nn.Module):
         return torch.full((len(source), 3, 32, 32), math.nan)
 
 
-def test_images_that_are_not_finite_become_a_metric_that_the_loop_names(yardstick: ImageFeatures):
+def test_images_that_are_not_finite_become_a_named_metric(yardstick: ImageFeatures):
     found = task(yardstick).evaluate(Adversaries(Broken(), Discriminator(8)).eval())
     assert math.isnan(found["test_frechet_distance"])
 

@@ -109,7 +109,7 @@ def test_torchmetrics_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPat
         psnr(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
 
 
-def test_plain_fp32_is_plain_inside_an_emulation_and_inside_autocast():
+def test_plain_fp32_is_plain_in_emulation_and_autocast():
     torch.manual_seed(0)
     net = torch.nn.Conv2d(3, 4, 3)
     x = torch.randn(2, 3, 8, 8)

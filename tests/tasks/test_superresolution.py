@@ -100,7 +100,7 @@ def players_from(seed: int) -> Adversaries:
     return players()
 
 
-def test_the_yardstick_takes_no_gradient_and_the_generator_all_terms():
+def test_the_yardstick_takes_no_gradient():
     for content, adversarial in ((0, 0), (1, 0), (0, 1)):
         job, model = task(content, adversarial), players_from(1)
         torch.nn.init.normal_(model.generator.get_parameter("leave.weight"), 0, 0.1)  # it starts at 0
@@ -153,7 +153,7 @@ def test_metrics_are_measured_apart_from_the_arms_arithmetic():
         assert task().judge(images) == plain
 
 
-def test_it_trains_under_emulation_with_the_content_loss_emulated_too():
+def test_it_trains_with_the_content_loss_emulated_too():
     settings = dataclasses.replace(SETTINGS, epochs=1)
     arms = [train(task(), settings, (Emulation(p),)) for p in (Policy.fp32(), Policy.paper())]
     assert arms[0].metrics != arms[1].metrics
@@ -164,7 +164,7 @@ def test_it_trains_under_emulation_with_the_content_loss_emulated_too():
         assert not torch.equal(job.features.maps(images), plain)
 
 
-def test_images_that_are_not_finite_become_a_metric_that_the_loop_names():
+def test_images_that_are_not_finite_become_a_named_metric():
     model = players_from(1).eval()
     torch.nn.init.constant_(model.generator.get_parameter("leave.bias"), math.nan)
     assert math.isnan(task().evaluate(model)["test_psnr"])

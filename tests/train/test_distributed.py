@@ -78,7 +78,7 @@ def result(out: Path) -> dict[str, object]:
     return {key: document[key] for key in ("metrics", "weights_sha256", "steps")}
 
 
-def test_a_killed_rank_is_started_again_and_the_run_ends_as_an_unbroken_one(
+def test_a_run_with_a_killed_rank_ends_as_an_unbroken_one(
     tmp_path: Path, running: list[subprocess.Popen[str]]
 ):
     """Two gloo processes; one is killed by SIGKILL in the middle, torchrun starts both again."""

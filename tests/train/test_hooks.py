@@ -41,7 +41,7 @@ def test_lookahead_by_hand():
             torch.testing.assert_close(now[name], t if update % 2 == 1 else before[name])
 
 
-def test_an_epochs_end_exchanges_what_is_left_over_and_loses_no_update():
+def test_an_epochs_end_exchanges_the_rest_and_loses_no_update():
     model, optimizer = small()
     hook = Lookahead(every=5, decay=0.9)
     hook.attach(model, optimizer)
@@ -82,7 +82,7 @@ def test_lookahead_leaves_alone_what_does_not_train():
     assert torch.equal(model[0].bias, moved)
 
 
-def test_a_frozen_parameter_stops_in_the_update_that_reaches_its_share():
+def test_a_frozen_parameter_stops_in_the_update_of_its_share():
     model, optimizer = small()
     hook = Freeze("0.b*", 0.5)
     hook.attach(model, optimizer)

@@ -95,7 +95,7 @@ def test_two_runs_give_equal_bits_and_another_seed_gives_others():
     assert other.weights_sha256 != first.weights_sha256
 
 
-def test_a_non_finite_loss_stops_the_run_with_its_step_and_tensor(tmp_path: Path):
+def test_a_non_finite_loss_stops_the_run_by_step_and_tensor(tmp_path: Path):
     path = tmp_path / "run.ckpt"
     with pytest.raises(NonFiniteError, match="step 8 is not finite.*input 0 of the batch"):
         train(Regression(poison=8), SETTINGS, checkpoint_path=path, checkpoint_every_s=-1.0)
@@ -144,7 +144,7 @@ def test_weight_decay_spares_biases_and_norms():
         assert torch.equal(after[name], value) == (value.dim() == 1), name
 
 
-def test_factors_speed_up_the_parameters_they_name_and_leave_their_decay_as_it_is():
+def test_factors_speed_up_their_parameters_but_not_the_decay():
     settings = dataclasses.replace(SETTINGS, lr_factors={"1.*": 2.0, "*.bias": 0.5}, decay_vectors=True)
     model = Regression().build()
     of = {id(p): g for g in make_optimizer(model, settings).param_groups for p in g["params"]}
@@ -201,7 +201,7 @@ def test_frozen_parameters_are_not_in_the_optimizer():
     assert torch.equal(train(Half(), SETTINGS).model[0].weight, before)
 
 
-def test_evaluations_are_as_rare_as_asked_for_and_the_last_epoch_always_has_one():
+def test_evaluations_are_as_rare_as_asked_for_but_for_the_last():
     every = train(Regression(), dataclasses.replace(SETTINGS, epochs=5))
     rare = train(Regression(), dataclasses.replace(SETTINGS, epochs=5, evaluate_every=2))
     assert ["mse" in row for row in rare.history] == [False, True, False, True, True]
@@ -209,7 +209,7 @@ def test_evaluations_are_as_rare_as_asked_for_and_the_last_epoch_always_has_one(
     assert [row["train_loss"] for row in rare.history] == [row["train_loss"] for row in every.history]
 
 
-def test_hooks_are_told_that_an_epoch_is_trained_before_it_is_evaluated():
+def test_hooks_hear_that_an_epoch_is_trained_before_evaluation():
     class Shift(Hook):
         def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
             self.model = model
@@ -221,7 +221,7 @@ def test_hooks_are_told_that_an_epoch_is_trained_before_it_is_evaluated():
     assert train(Regression(), dataclasses.replace(SETTINGS, epochs=1), (Shift(),)).metrics["mse"] > 5000
 
 
-def test_native_bf16_on_a_cpu_without_it_says_so_once_and_goes_on(monkeypatch: pytest.MonkeyPatch):
+def test_native_bf16_on_a_cpu_without_it_says_so_once(monkeypatch: pytest.MonkeyPatch):
     loop._warn_once.cache_clear()
     monkeypatch.setattr(card, "instruction_sets", lambda: ["avx2", "fma"])
     settings = dataclasses.replace(SETTINGS, amp="bf16")
@@ -396,7 +396,7 @@ def test_a_trace_finer_than_the_steps_has_a_row_a_step():
     ]
 
 
-def test_where_failing_is_a_result_a_failed_run_has_the_worst_metrics_and_the_reason():
+def test_a_failed_run_has_the_worst_metrics_and_the_reason():
     class Guessing(Regression):
         def worst(self) -> dict[str, float]:
             return {"mse": 8.0}
@@ -410,7 +410,7 @@ def test_where_failing_is_a_result_a_failed_run_has_the_worst_metrics_and_the_re
     assert train(Guessing(), settings).failure is None
 
 
-def test_a_loss_is_scaled_without_autocast_where_asked_and_hooks_see_the_gradients_themselves():
+def test_a_scaled_loss_shows_hooks_the_gradients_themselves():
     scaled = train(Regression(), dataclasses.replace(SETTINGS, loss_scaling=True))
     plain = train(Regression(), SETTINGS)
     # A power of two changes no bit of a gradient that neither overflows nor underflows.
@@ -418,7 +418,7 @@ def test_a_loss_is_scaled_without_autocast_where_asked_and_hooks_see_the_gradien
     assert [row["loss_scale"] for row in scaled.history] == [65536.0] * 3
 
 
-def test_what_a_hook_wraps_the_model_in_computes_the_training_loss():
+def test_a_hooks_wrapper_of_the_model_computes_the_loss():
     class Doubled(nn.Module):
         def __init__(self, module: nn.Module) -> None:
             super().__init__()
@@ -439,9 +439,7 @@ def test_what_a_hook_wraps_the_model_in_computes_the_training_loss():
     assert found.weights_sha256 == train(Regression(), SETTINGS).weights_sha256
 
 
-def test_the_first_process_of_a_group_alone_writes_the_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_first_process_alone_writes_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RANK", "1")
     train(Regression(), SETTINGS, checkpoint_path=tmp_path / "run.ckpt", checkpoint_every_s=-1.0)
     assert not (tmp_path / "run.ckpt").exists()

@@ -59,7 +59,7 @@ def test_start_and_end_at_zero_change_no_bit(schedule: str):
         assert factor(schedule, progress, 0.2) == (progress / 0.2 if progress < 0.2 else expected)
 
 
-def test_decoupled_values_move_and_shrink_alike_at_any_momentum_and_batch_size():
+def test_decoupled_values_shrink_alike_at_any_momentum_and_batch():
     """Constant gradient 1, no decay: 1024 examples move a weight by lr; decay alone shrinks it by its share."""
 
     def after(examples: int, batch: int, momentum: float, gradient: float, weight_decay: float) -> float:

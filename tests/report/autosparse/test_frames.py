@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pandas as pd
 import pytest
+from tests.report.autosparse.made import MEASURED
 
-from leandnn.bench.benchfile import BenchFile
-from leandnn.machine import card
-from leandnn.report import pages
 from leandnn.report.autosparse import frames
-
-
-def row(impl: str, seconds: float, **case: object) -> dict[str, object]:
-    return {"impl": impl, "case": case, "threads": 1, "median_s": seconds}
-
-
-MEASURED = BenchFile({}, [
-    row("leandnn", 0.11, what="step", net="VGG19", batch=32),
-    row("torch.dense", 0.10, what="step", net="VGG19", batch=32),
-    row("pquant-ml", 0.15, what="step", net="VGG19", batch=32),
-    row("leandnn", 0.07, what="ledger", net="ResNet50"),
-    row("torch.dense", 0.02, what="inference", net="VGG19", batch=1, macs=1.0, weight_bytes=8000),
-    row("leandnn.csr", 0.04, what="inference", net="VGG19", batch=1, macs=0.25, weight_bytes=3000),
-    row("leandnn", 0.005, what="inference", net="VGG19", batch=1, macs=0.25, weight_bytes=2000),
-    row("torch.dense", 0.08, what="inference", net="VGG19", batch=32, macs=1.0, weight_bytes=8000),
-])  # fmt: skip
-LONE = MEASURED.rows[-1]["case"]  # of a batch that only the dense net was timed with
 
 
 def test_exported_nets_have_speed_and_memory_beside_the_macs():
@@ -70,20 +48,3 @@ def test_the_first_point_is_the_mean_at_the_least_share():
     assert share == pytest.approx(100 / 3)
     assert found["masked_gradient"] == {"autosparse": pytest.approx(60), "str": 0.0}
     assert found["returned"]["str"] == pytest.approx(1)
-
-
-def test_readme_has_targets_steps_and_exports_of_every_machine(tmp_path: Path):
-    assert "Not measured yet" in pages.every_table()["autosparse"].markdown(tmp_path)
-    path = tmp_path / "reference/box/bench-autosparse.json"
-    path.parent.mkdir(parents=True)
-    rows = [
-        {**row, "p25_s": 1.0, "p75_s": 1.0, "n": 20, "rate": 1.0}
-        for row in MEASURED.rows
-        if row["case"] != LONE
-    ]
-    path.write_text(json.dumps({"machine": card.read(), "rows": rows}))
-    lines = pages.every_table()["autosparse"].markdown(tmp_path).splitlines()
-    assert "| a step with thresholds: ≤ 1.1 × dense | 1 of 1 | 1.10 × | reached |" in lines
-    assert "| the ledger of ResNet50: ≤ 1 s | 1 of 1 | 0.07 s | reached |" in lines
-    assert "| VGG19, batch 32 | 100.0 | 1.10 × | 1.50 × |" in lines
-    assert "| VGG19, batch 1 | 20.00 | 40.00 | 5.00 | 4.00 × | 4.00 × | 25 % |" in lines

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tests.report.bf16.made import domain, runs_of
 from torch import nn
 
 from leandnn.bf16 import Policy, rounding_sites
@@ -16,29 +17,6 @@ from leandnn.report import runs
 from leandnn.report.bf16 import figures, frames
 
 pytestmark = pytest.mark.usefixtures("drawn")
-
-
-def runs_of(fp32: int, bf16: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Runs of both arms with so many seeds: FP32 has 0.80, 0.81, …, BF16 one point more."""
-    final = pd.DataFrame(
-        [
-            {
-                "arm": arm,
-                "seed": seed,
-                "test_accuracy": 0.8 + 0.01 * seed + (0.01 if arm == "bf16" else 0.0),
-                "train_loss@10": 2.0 + (0.1 if arm == "bf16" else 0.0),
-                "train_loss@20": 1.0,
-            }
-            for arm, count in (("bf16", bf16), ("fp32", fp32))
-            for seed in range(count)
-        ]
-    )
-    history = pd.concat([final.assign(epoch=e) for e in (1, 2)], ignore_index=True)
-    return final, history
-
-
-def domain(fp32: int, bf16: int, scale: str = "laptop") -> frames.Domain:
-    return frames.Domain(*frames.NETS["vision"], *runs_of(fp32, bf16), scale)
 
 
 def test_the_scale_with_more_pairs_is_taken(monkeypatch: pytest.MonkeyPatch):
@@ -96,14 +74,6 @@ def test_a_seed_of_one_arm_alone_is_no_difference_at_fixed_steps():
     assert len(lines) == 1 + 2 + 1  # zero, two pairs, their mean
     assert lines[-1].get_ydata() == pytest.approx([0.1, 0.0])
     assert figure.axes[0].get_title(loc="left") == "SmallResNet, CIFAR-10 (n = 2)"
-
-
-def test_curves_have_a_panel_a_net_and_bands():
-    figure = figures.curves([domain(3, 3)] * 4)
-    shown = [ax for ax in figure.axes if ax.axison]
-    assert len(shown) == 4
-    assert len(shown[0].collections) == 2  # a band an arm
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["FP32", "BF16, emulated"]
 
 
 def test_places_of_two_formats_stand_in_the_steps_order():

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.report.hbsnn.made import BLOCK, OURS, two
 
 from leandnn.bench.benchfile import BenchFile
 from leandnn.hbsnn import hierarchical
@@ -19,27 +20,6 @@ from leandnn.report import pattern_runs, runs
 from leandnn.report.hbsnn import figures
 
 pytestmark = pytest.mark.usefixtures("drawn")
-OURS, BLOCK = "hbsnn/patterns/hierarchical", "blocksparse/baselines/block4x4"
-
-
-def table(**arms: float) -> pd.DataFrame:
-    """Two seeds of each arm at 87.5 % zeros: seed 1 is a point better than seed 0."""
-    rows = [
-        {
-            "arm": arm.replace("__", "/"),
-            "family": pattern_runs.family(arm.replace("__", "/")),
-            "seed": seed,
-            "sparsity": 0.875,
-            "test_accuracy": accuracy + seed / 100,
-        }
-        for arm, accuracy in arms.items()
-        for seed in (0, 1)
-    ]
-    return pd.DataFrame(rows)
-
-
-def two() -> pd.DataFrame:
-    return table(hbsnn__patterns__hierarchical=0.7, blocksparse__baselines__block4x4=0.6)
 
 
 def test_an_arm_belongs_to_the_family_of_its_name():
@@ -164,38 +144,3 @@ def test_the_name_of_the_trained_layer_is_one_of_the_classifiers():
     from leandnn.models.resnet_small import SmallResNet
 
     assert SmallResNet().get_parameter(figures.LAYER).shape == (32, 32, 3, 3)
-
-
-def test_the_pareto_figure_has_a_panel_a_time_and_the_front():
-    data = two()
-    times = {"pruned layers": {OURS: 0.002, BLOCK: 0.001}, "net": {OURS: 0.004, BLOCK: 0.005}}
-    figure = figures.pareto(data, times, 8)
-    for ax, expected in zip(figure.axes, ([1.0, 2.0], [4.0]), strict=True):
-        front = next(line for line in ax.lines if line.get_label() == "Pareto front")
-        assert front.get_xdata().tolist() == pytest.approx(expected)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["pruned layers", "whole net"]
-    assert "8 images" in figure.axes[0].get_xlabel()
-
-
-def test_the_figure_of_pairs_shows_each_seed_and_the_interval():
-    figure = figures.pairs(runs.pairs(two(), "test_accuracy", BLOCK, OURS), 0.95)
-    (ax,) = figure.axes
-    labels = [label.get_text() for label in ax.get_yticklabels()]
-    assert labels == ["seed 0", "seed 1", "mean, 90 % interval"]
-    dots = next(line for line in ax.lines if line.get_marker() == "o")
-    assert dots.get_xdata().tolist() == pytest.approx([10.0, 10.0])
-
-
-def test_accuracy_by_sparsity_puts_near_sparsities_together():
-    data = pd.concat([two(), two().assign(arm="x/y/block16x16", family="block16x16", sparsity=0.8752)])
-    (ax,) = figures.sparsities(data).axes
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["87.5 %"]
-
-
-def test_ablations_leave_out_what_was_not_run():
-    data = table(hbsnn__patterns__hierarchical=0.7, hbsnn__division__flat=0.72)
-    groups = {"division": {"hbsnn/division/flat": "flat", "hbsnn/division/half_quarter": "halves"}}
-    (ax,) = figures.ablations(data, OURS, groups).axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["flat"]
-    dots = next(line for line in ax.lines if line.get_marker() == "o")
-    assert dots.get_xdata().tolist() == pytest.approx([2.0, 2.0])

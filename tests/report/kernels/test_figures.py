@@ -7,6 +7,8 @@ from typing import Any
 
 import matplotlib
 import pytest
+from tests.report.benches import CARD
+from tests.report.kernels.made import SHAPE, bench, case
 
 matplotlib.use("agg")
 
@@ -14,31 +16,9 @@ import itertools
 
 import matplotlib.pyplot as plt
 
-from leandnn.bench import timing
-from leandnn.bench.benchfile import BenchFile, parse
-from leandnn.machine import card as machine
+from leandnn.bench.benchfile import BenchFile
 from leandnn.report import style
 from leandnn.report.kernels import figures
-
-CARD = {**machine.read(), "fma_peak_gflops": 200.0, "copy_gbytes": 50.0}
-SHAPE = (1024, 1024, 256)
-
-
-def case(sparsity: float, n: int = SHAPE[2], dtype: str = "fp32", product: str = "forward") -> dict[str, Any]:
-    words = {"pattern": "rbgp4", "dtype": dtype, "product": product}
-    return {"M": SHAPE[0], "K": SHAPE[1], "N": n, "sparsity": sparsity, **words}
-
-
-def bench(card: dict[str, Any] = CARD) -> BenchFile:
-    """Ours at 100 Gflop/s and peers that are all at 20, in every case."""
-    cases = [(case(s), impl) for s in (50.0, 75.0, 93.75) for impl in figures.IMPLEMENTATIONS]
-    cases += [(case(75.0, n), impl) for n in (1, 8) for impl in ("leandnn", "torch.mm")]
-    cases += [(case(s, dtype="bf16"), "leandnn") for s in (50.0, 75.0, 93.75)]
-    rows = [
-        timing.row("panels", c, impl, 1, [0.01 if impl == "leandnn" else 0.05] * 3, 1.0, "Gflop")
-        for c, impl in cases
-    ]
-    return parse({"machine": card, "rows": rows})
 
 
 @pytest.fixture(autouse=True)
@@ -86,12 +66,6 @@ def test_a_bench_without_peers_is_drawn_under_its_note():
     found = bench()
     alone = BenchFile({**CARD, "copy_gbytes": None}, [r for r in found.rows if r["impl"] == "leandnn"])
     assert "SMOKE" in str(figures.roofline(alone, SHAPE, "SMOKE: tiny").get_suptitle())
-
-
-def test_rates_has_a_line_per_measured_product():
-    (ax,) = figures.rates(bench()).axes
-    labels = [line.get_label() for line in ax.lines if len(line.get_ydata()) == 3]
-    assert labels == ["forward, BF16", "forward"]
 
 
 def test_equal_files_give_equal_bytes(tmp_path: Path):
