@@ -36,7 +36,7 @@ def test_no_code_of_limited_length_is_shorter(frequencies: list[int], limit: int
     assert codes.coded_bits(np.array(frequencies), lengths) == best_cost(frequencies, limit)
 
 
-def test_a_code_of_halving_frequencies_reaches_the_entropy_in_bits():
+def test_a_code_of_halving_frequencies_reaches_the_entropy():
     frequencies = np.array([8, 4, 2, 1, 1, 0])
     lengths = codes.code_lengths(frequencies)
     assert codes.coded_bits(frequencies, lengths) == codes.entropy_bits(frequencies) == 30

@@ -102,7 +102,7 @@ def test_an_arm_of_other_values_needs_a_whole_run(ledger: Path):
     assert [proof["how"] for proof in proofs.read()] == ["replay"]
 
 
-def test_where_evidence_is_of_another_machine_both_sides_run_whole(ledger: Path):
+def test_evidence_of_another_machine_runs_whole_on_both_sides(ledger: Path):
     elsewhere = {"weights_sha256": "of this machine"}
     said = judged(ledger.parent, elsewhere, elsewhere, now=OTHER, replay=True)
     assert said == "proved equal by a whole run, to the bits of 1a2b3c4d"
