@@ -161,9 +161,13 @@ def test_an_unknown_profile_is_refused_with_the_known_ones():
 
 
 def test_a_profile_that_is_not_there_is_named(tmp_path: Path):
-    with pytest.raises(LeandnnError, match=r"^cannot read .*params\.yaml: No such file.*, expected a readable"):
+    with pytest.raises(
+        LeandnnError, match=r"^cannot read .*params\.yaml: No such file.*, expected a readable"
+    ):
         params.load(root=tmp_path)
-    with pytest.raises(LeandnnError, match=r"^cannot read .*studies/desk\.yaml: No such file.*, expected a readable"):
+    with pytest.raises(
+        LeandnnError, match=r"^cannot read .*studies/desk\.yaml: No such file.*, expected a readable"
+    ):
         params.load("desk", tmp_path)
 
 
