@@ -321,3 +321,15 @@ def test_a_clone_without_results_asserts_nothing(name: str, tmp_path: Path, monk
     for file in ("claims.yaml", "params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / file, tmp_path)
     hold(name, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(FALSIFIED) - {"05_kernels"}))
+def test_runs_of_another_profile_are_not_held_to_bounds(
+    name: str, results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    params = results / "params.yaml"
+    params.write_text(params.read_text().replace("profile: laptop", "profile: smoke"))
+    tenth_less("blocksparse/baselines/dense-s0", "test_accuracy")(results)
+    hold(name, results, monkeypatch)
+    assert "smoke runs, or of another budget" in capsys.readouterr().out
