@@ -28,6 +28,21 @@ def first(
     return 100 * share, found
 
 
+def runs_drawn(final: pd.DataFrame) -> pd.DataFrame:
+    """A row a run: arm, seed, accuracy, share of zeros, multiply-adds of the whole training and of one inference."""
+    names = ["test_accuracy", "sparsity", "train_macs", "inference_macs"]
+    return final.sort_values(["arm", "seed"])[["arm", "seed", *names]]
+
+
+def zeros_by_layer(final: pd.DataFrame) -> pd.DataFrame:
+    """A row a run and sparse layer: arm, seed, layer, zeros (a share)."""
+    columns = [name for name in final if str(name).startswith("density:")]
+    long = final.melt(["arm", "seed"], columns, var_name="layer", value_name="density").dropna()
+    return long.assign(layer=long.layer.str.removeprefix("density:"), zeros=1 - long.density).drop(
+        columns="density"
+    )
+
+
 def cost_of_sparsity(final: pd.DataFrame, dense: pd.DataFrame) -> pd.Series[float]:
     """Points of accuracy against dense by requested percentage of zeros, ascending: means over the seeds of both.
 

@@ -124,6 +124,18 @@ def _difference(treatment: pd.Series, control: pd.Series) -> str:
     return f"{d.mean:+.2g}{ends}, n = {d.n}"
 
 
+def fixed_steps(domains: Mapping[str, Domain]) -> pd.DataFrame:
+    """Training loss of both arms at the fixed steps: net, seed, step, fp32, bf16, difference (bf16 − fp32), unit."""
+    found = []
+    for domain in domains.values():
+        wide = runs.trace(domain.final).pivot(index=["seed", "step"], columns="arm", values="train_loss")
+        both = wide[list(ARMS)].dropna().reset_index()
+        found.append(both.assign(net=domain.title, difference=both.bf16 - both.fp32, unit="nats"))
+    return pd.concat(found, ignore_index=True)[
+        ["net", "seed", "step", *ARMS, "difference", "unit"]
+    ].rename_axis(columns=None)
+
+
 def click_bounds(final: pd.DataFrame) -> tuple[float, float]:
     """The log losses of the true probabilities and of the constant share of clicks, on the runs' test rows.
 

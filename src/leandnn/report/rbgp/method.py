@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -124,6 +125,17 @@ def masks(patterns: Mapping[str, Pattern]) -> Figure:
     for ax, (title, pattern) in zip(axes[0], patterns.items(), strict=True):
         draw_mask(ax, pattern.mask().numpy(), title)
     return figure
+
+
+def kept(patterns: Mapping[str, Pattern]) -> pd.DataFrame:
+    """The masks as numbers: mask (its title), row, columns (those that the row keeps, with spaces between)."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {"mask": title, "row": i, "columns": " ".join(map(str, np.flatnonzero(row)))}
+        for title, pattern in patterns.items()
+        for i, row in enumerate(pattern.mask().numpy())
+    )
 
 
 def spectra(graphs: Mapping[str, WithSpectrum]) -> Figure:
