@@ -65,10 +65,6 @@ class HuffmanLayer(nn.Module):
     def _check(self, x: Tensor) -> None:
         if torch.is_grad_enabled() and x.requires_grad:
             raise RuntimeError("Huffman-coded layers are for inference: call the model under torch.no_grad()")
-        if (
-            torch.jit.is_tracing()
-        ):  # the decoder writes where no tracer looks: it would record memory without values
-            raise RuntimeError("Huffman-coded layers cannot be traced by torch.jit: run the model eagerly")
 
     @property
     def weight_nbytes(self) -> int:
