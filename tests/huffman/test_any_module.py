@@ -262,13 +262,3 @@ def test_a_model_that_does_not_fit_is_left_as_it_was(tmp_path: Path):
             load(tmp_path / "m.lhuf", into=other)
         assert type(other[0]) is nn.Linear
         assert all(torch.equal(t, before[name]) for name, t in other.state_dict().items())
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize(
-    "net", [nn.Sequential(nn.Linear(6, 6)), nn.Sequential(nn.Conv2d(2, 3, 3))], ids=["linear", "conv"]
-)
-def test_a_trace_is_refused_since_it_would_compute_garbage(net: nn.Module):
-    x = torch.randn(2, 6) if isinstance(net[0], nn.Linear) else torch.randn(2, 2, 5, 5)
-    with pytest.raises(RuntimeError, match="cannot be traced by torch.jit"), torch.no_grad():
-        torch.jit.trace(compress(net), x)
