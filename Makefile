@@ -10,7 +10,7 @@ ROOT := $(shell cd "$$(dirname "$$(echo '$(MAKEFILE_LIST)' | sed 's/^ *//')")" &
 export PATH := $(ROOT)/.venv/bin:$(PATH)
 export LEANDNN_ROOT := $(ROOT)
 # DVC and torch ask for it, and the system knows none for a container's bare number.
-export LOGNAME ?= $(shell id -un 2>/dev/null || id -u)
+export LOGNAME ?= $(shell id -un 2>/dev/null)
 MAKEFLAGS += --no-print-directory
 
 .PHONY: setup repro check test test-slow nightly sanitize fuzz smoke lab bench reference site clean
