@@ -44,7 +44,7 @@ def final(comparison: str, steps: int) -> pd.DataFrame:
         _same(f"{comparison}/{arm}", "seeds", sorted(own.seed), sorted(profile.seeds))
         _same(f"{comparison}/{arm}", "steps", own.steps.tolist(), [int(found.steps.iloc[0])] * len(own))
         for column in own.select_dtypes("number").columns.intersection(last.columns):
-            said = last.loc[arm, column].reindex(own.seed).tolist()
+            said = last[column].xs(arm, level="arm").reindex(own.seed).tolist()
             _same(f"{comparison}/{arm}", f"{column} beside the last epoch's", own[column].tolist(), said)
     return found
 
