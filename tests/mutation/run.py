@@ -33,9 +33,7 @@ from leandnn.files import write_json
 from leandnn.kernels import _native
 
 FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s[]+)", re.MULTILINE)
-IMPORTED = (
-    "import leandnn; from leandnn.kernels import _native as n; print(leandnn.__file__); print(n.__file__)"
-)
+IMPORTED = "import leandnn.files as f, leandnn.kernels._native as n; print(f.__file__, n.__file__, sep='|')"
 
 
 class Copy:
@@ -50,7 +48,7 @@ class Copy:
         venv.create(root / ".venv", symlinks=True)
         own = [str(root / "src"), *(path for path in sys.path if path.endswith("site-packages"))]
         next(root.glob(".venv/lib/*/site-packages")).joinpath("copy.pth").write_text("\n".join(own))
-        for imported in self.run(["-c", IMPORTED], 600)[1].splitlines():
+        for imported in self.run(["-c", IMPORTED], 600)[1].strip().split("|"):
             if not Path(imported).is_relative_to(root / "src"):
                 raise LeandnnError(f"{imported} would be tested, expected the copy in {root}")
 
@@ -58,10 +56,9 @@ class Copy:
         """(exit status, output) of its Python, which is killed with all that it started when time is up."""
         folders = [str(self.python.parent), ninja.BIN_DIR, *os.environ["PATH"].split(os.pathsep)]
         ours = os.pathsep.join(folder for folder in folders if Path(folder) != Path(sys.prefix, "bin"))
-        own = {"PATH": ours, "LEANDNN_DATA": str(paths.DATA), "OMP_NUM_THREADS": "1"}
-        own |= {
-            "PYTHONDONTWRITEBYTECODE": "1"
-        }  # an edit within the second would be taken for what it was before
+        # No cached bytecode: an edit within the second would be taken for what it was before.
+        own = {"PATH": ours, "LEANDNN_DATA": str(paths.DATA)}
+        own |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST", "LEANDNN"))}
         command = ["timeout", "--signal=KILL", str(seconds), str(self.python), *arguments]
         done = subprocess.run(command, cwd=self.root, env=inherited | own, capture_output=True, check=False)
@@ -73,9 +70,8 @@ class Copy:
         told = ["-DCMAKE_BUILD_TYPE=Release", "-G", "Ninja", f"-DPython_EXECUTABLE={self.python}"]
         told.append(f"-Dnanobind_DIR={self.run(['-m', 'nanobind', '--cmake_dir'], 60)[1].strip()}")
         for arguments in (["-S", ".", "-B", str(folder), *told], ["--build", str(folder)]):
-            status, output = self.run(["-m", "cmake", *arguments], 3600)
-            if status:
-                raise LeandnnError(f"the kernels do not build: {output.strip()}")
+            if (done := self.run(["-m", "cmake", *arguments], 3600))[0]:
+                raise LeandnnError(f"the kernels do not build: {done[1].strip()}")
         shutil.copy(next(folder.glob("_native*.so")), self.root / "src/leandnn/kernels")
 
     def test(self, tests: Iterable[str], seconds: float) -> str:
@@ -116,16 +112,11 @@ def mutate(mutants: Sequence[Mutant], file: Path) -> int:
     known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     if known.get("source and tests") != digest.hexdigest():
         known = {"source and tests": digest.hexdigest(), "seconds": {}, "mutants": {}}
-    survivors = 0
+    killed = survivors = 0
     with tempfile.TemporaryDirectory(prefix="leandnn-mutants-", ignore_cleanup_errors=True) as folder:
         copy = Copy(Path(folder) / "copy", names)
         for mutant in mutants:
-            row = {
-                "file": mutant.file,
-                "text": mutant.text,
-                "other": mutant.other,
-                "tests": list(mutant.tests),
-            }
+            row = {"file": mutant.file, "text": mutant.text, "other": mutant.other, "tests": [*mutant.tests]}
             found = known["mutants"].get(mutant.what, {})
             if not row.items() <= found.items():
                 for name in set(mutant.tests) - known["seconds"].keys():
@@ -139,11 +130,12 @@ def mutate(mutants: Sequence[Mutant], file: Path) -> int:
                 known["mutants"][mutant.what] = found
                 kills = [bool(one["killed by"]) for one in known["mutants"].values()]
                 write_json(file, {**known, "killed": sum(kills), "of": len(kills)})
+            killed += bool(found["killed by"])
+            survivors += not found["killed by"] and not mutant.survives
             word = "killed" if found["killed by"] else "as known" if mutant.survives else "SURVIVES"
-            survivors += word == "SURVIVES"
-            why = found["killed by"] or mutant.survives or mutant.file
-            print(f"{word}  {mutant.what}: {why}", flush=True)
-    killed = sum(bool(known["mutants"][mutant.what]["killed by"]) for mutant in mutants)
+            print(
+                f"{word}  {mutant.what}: {found['killed by'] or mutant.survives or mutant.file}", flush=True
+            )
     print(f"{killed} of {len(mutants)} mutants are killed; {survivors} survive that should not")
     return survivors
 
