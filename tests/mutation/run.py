@@ -44,6 +44,9 @@ class Copy:
         for name in names:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
+        for path in (*paths.RAW.iterdir(), *paths.PREPARED.iterdir()):
+            if not (place := root / "data" / path.parent.name / path.name).exists():
+                place.symlink_to(path)
         shutil.copy(str(_native.__file__), root / "src/leandnn/kernels")
         venv.create(root / ".venv", symlinks=True)
         own = [str(root / "src"), *(path for path in sys.path if path.endswith("site-packages"))]
@@ -57,8 +60,7 @@ class Copy:
         folders = [str(self.python.parent), ninja.BIN_DIR, *os.environ["PATH"].split(os.pathsep)]
         ours = os.pathsep.join(folder for folder in folders if Path(folder) != Path(sys.prefix, "bin"))
         # No cached bytecode: an edit within the second would be taken for what it was before.
-        own = {"PATH": ours, "LEANDNN_DATA": str(paths.DATA)}
-        own |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        own = {"PATH": ours, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST", "LEANDNN"))}
         command = ["timeout", "--signal=KILL", str(seconds), str(self.python), *arguments]
         done = subprocess.run(command, cwd=self.root, env=inherited | own, capture_output=True, check=False)
