@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.permissions import OBEYED
 
 from leandnn.cli import studies
 from leandnn.errors import LeandnnError
@@ -305,22 +306,18 @@ def test_a_damaged_prepared_file_stops_training_with_the_cure(leandnn: Run, repo
 
 @pytest.mark.slow
 def test_an_unwritable_folder_is_named_before_any_training(repository: Path):
-    """As an unprivileged user: root ignores permission bits."""
     (repository / "runs").mkdir()
     (repository / "runs").chmod(0o555)
-    code = (
-        "import os, sys\n"
-        "from leandnn.errors import LeandnnError\n"  # imported while the files can be read
+    code = OBEYED + (
+        "import sys\n"
+        "from leandnn.errors import LeandnnError\n"
         "from leandnn.studies import pipeline, runs, worker\n"
-        "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
         "worker.command = lambda run: ['false']\n"
         "try:\n"
         "    pipeline.train([runs.Run('bf16-vision', 'fp32', {}, 0)])\n"
         "except LeandnnError as error:\n"
         "    sys.exit(f'leandnn: {error}')\n"
     )
-    for folder in (repository, *list(repository.parents)[:-2]):
-        folder.chmod(folder.stat().st_mode | 0o055)
     answer = subprocess.run(
         [sys.executable, "-c", code],
         cwd=repository,
