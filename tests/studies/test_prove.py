@@ -109,6 +109,7 @@ def test_a_moved_function_is_proved_in_miniature(clone: Path):
     (clone / "src/leandnn/train/rates.py").write_text(text)
     edit(clone, LOOP, "distributed, schedules", "distributed, rates as schedules")
     edit(clone, "src/leandnn/huffman/stages.py", "train import schedules", "train import rates as schedules")
+    edit(clone, "src/leandnn/dense/recipe.py", "leandnn.train.schedules", "leandnn.train.rates")
     answer = leandnn(clone, "prove")
     (clone / "src/leandnn/train/rates.py").unlink()
     assert answer.returncode == 0 and "proved equal in miniature" in answer.stdout, (
